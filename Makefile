@@ -1,0 +1,83 @@
+# Everything a newcomer needs: make train, make test. Each sets itself up; make help lists the rest.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+# extra settings for a run, e.g. make train ARGS="fit.epochs=60"
+ARGS ?=
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYTHONUTF8 := 1
+
+.PHONY: help setup wasm train repro test test-fast lint wheel parity golden notebooks bench-mel lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready .venv-tflite/.ready wasm ## create the environments and build the mel stage
+
+$(VENV)/.ready: requirements.lock runtime/pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "labous: error: Python %d.%d cannot be used; TensorFlow needs 3.11, 3.12 or 3.13: make PYTHON=python3.12 …" % v)'
+	@echo "Setting up $(VENV) from requirements.lock …"
+	@$(PYTHON) -m venv $(VENV)
+	@sed -n '/^uv==/,/# via/p' requirements.lock > $(VENV)/uv.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation -e runtime
+	@touch $@
+
+# tflite-runtime 2.14 needs numpy < 2 and has no wheel after Python 3.11: an environment of its own
+.venv-tflite/.ready: requirements-tflite.lock $(VENV)/.ready
+	@if python=$$($(BIN)/uv python find --no-python-downloads 3.11 2>/dev/null); then \
+	  echo "Setting up .venv-tflite from requirements-tflite.lock …" && \
+	  $(BIN)/uv venv --quiet --clear --python "$$python" .venv-tflite && \
+	  $(BIN)/uv pip install --quiet --python .venv-tflite/bin/python --require-hashes -r requirements-tflite.lock; \
+	else \
+	  echo "There is no Python 3.11 here, which tflite-runtime 2.14 needs: the reports will say that it was not run." && \
+	  mkdir -p .venv-tflite; \
+	fi
+	@touch $@
+
+wasm: $(VENV)/.ready ## build melspec.wasm and the native library from melspec_cpp/
+	@$(PY) melspec_cpp/build.py
+
+train: setup ## the main job: prepare, fit, export, validate, bundle (on the demo data unless ARGS says otherwise)
+	@$(PY) -m training.train $(ARGS)
+
+repro: setup ## the same through DVC
+	@$(BIN)/dvc repro
+
+test: setup lint ## everything that can be tested on this machine
+	@$(PY) -m pytest
+
+test-fast: setup ## the fast tests, under two minutes
+	@$(PY) -m pytest -m "not slow and not wheel"
+
+lint: $(VENV)/.ready ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+wheel: setup ## the device wheel, into dist/
+	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(PY) --out-dir dist runtime && ls -l dist/*.whl
+
+parity: setup ## librosa, native and wasm, compared on test signals
+	@$(PY) -m training.parity
+
+golden: setup ## check the committed golden vectors
+	@$(PY) tests/parity/golden.py check
+
+notebooks: setup ## execute the notebooks (after make train)
+	@$(PY) -m pytest --nbmake --nbmake-timeout=300 notebooks
+
+bench-mel: setup ## the mel stage against librosa
+	@$(PY) melspec_cpp/bench/bench_mel.py
+
+lock: ## write requirements*.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements.lock
+	@printf 'tflite-runtime==2.14.*\nnumpy<2\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-tflite.lock
+
+clean: ## remove what runs leave behind (data, outputs, builds), not the environments
+	@rm -rf data/raw data/prepared outputs build dist bench melspec_cpp/build runtime/src/labous/melspec.wasm

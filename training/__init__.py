@@ -1,0 +1,1 @@
+"""Training and export: one thin module per stage, ``python -m training.<stage>``, over plain functions."""

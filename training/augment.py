@@ -1,0 +1,116 @@
+"""Augmentation on mel power, where sounds add: mixup, stationary noise, gain, masks.
+
+Source of mixup with union targets and of masking: Zhang et al. 2018 (arXiv:1710.09412), Park et al. 2019
+(arXiv:1904.08779).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labous.frontend import Frontend
+from training.errors import ConfigError
+
+Array = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """How training windows are disturbed; conf/augment says what each value means. Levels are dB, pairs [low, high]."""
+
+    mixup_probability: float
+    mixup_snr_db: Sequence[float]
+    noise_probability: float
+    noise_snr_db: Sequence[float]
+    noise_slope_db: Sequence[float]
+    gain_db: Sequence[float]
+    time_masks: int
+    time_mask_seconds: float
+    frequency_masks: int
+    frequency_mask_bands: int
+
+    def __post_init__(self) -> None:
+        for name in ("mixup_probability", "noise_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"augment.{name} is {getattr(self, name)}; a probability lies between 0 and 1.")
+        for name in ("mixup_snr_db", "noise_snr_db", "noise_slope_db", "gain_db"):
+            pair = getattr(self, name)
+            if len(pair) != 2 or pair[0] > pair[1]:
+                raise ConfigError(f"augment.{name} is {list(pair)}; write [low, high] in decibels.")
+
+
+def to_power(mel: Array, frontend: Frontend) -> Array:
+    """Mel power [..., n_mels, n_frames] from the model's input."""
+    return np.power(np.float32(10), (mel / frontend.db_scale - frontend.db_offset) / 10, dtype=np.float32)
+
+
+def to_input(power: Array, frontend: Frontend) -> Array:
+    """The model's input from mel power: the inverse of :func:`to_power`, with the front end's floor."""
+    floor = frontend.amin if frontend.power == 2 else frontend.amin**2
+    decibels = 10 * np.log10(np.maximum(power, np.float32(floor)))
+    return ((decibels + frontend.db_offset) * frontend.db_scale).astype(np.float32)
+
+
+def disturb(
+    mel: Array,
+    targets: Array,
+    other: Array,
+    other_targets: Array,
+    augment: Augment,
+    frontend: Frontend,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """One training window from two.
+
+    Args:
+        mel, other: model inputs [n_mels, n_frames] of two recordings.
+        targets, other_targets: their targets [n_labels], in [0, 1].
+
+    Returns:
+        The disturbed model input and its targets (the union where the two were mixed).
+    """
+    power = to_power(mel, frontend)
+    if rng.random() < augment.mixup_probability:
+        second = to_power(other, frontend)
+        power = power + second * _level(power, second, rng.uniform(*augment.mixup_snr_db))
+        targets = np.maximum(targets, other_targets)
+    if rng.random() < augment.noise_probability:
+        noise = _noise(power.shape, rng.uniform(*augment.noise_slope_db), frontend, rng)
+        power = power + noise * _level(power, noise, rng.uniform(*augment.noise_snr_db))
+    power = power * np.float32(10 ** (rng.uniform(*augment.gain_db) / 10))
+    mixed = to_input(power, frontend)
+    _mask(mixed, augment, frontend, rng)
+    return mixed, targets
+
+
+def _level(power: Array, other: Array, snr_db: float) -> np.float32:
+    """The factor that puts ``other`` snr_db below ``power``, by their 99th percentiles over time: calls are short."""
+    loud = np.percentile(power.sum(axis=0), 99)
+    quiet = np.percentile(other.sum(axis=0), 99)
+    return np.float32(loud / max(float(quiet), 1e-20) * 10 ** (-snr_db / 10))
+
+
+def _noise(shape: tuple[int, ...], slope_db: float, frontend: Frontend, rng: np.random.Generator) -> Array:
+    """Power of stationary noise with a spectral slope in dB per octave: exponential in each cell, as noise power is."""
+    octaves = np.linspace(0, np.log2(frontend.f_max / max(frontend.f_min, 50.0)), shape[0], dtype=np.float32)
+    # bands wider than the analysis window average several bins: four degrees of freedom lie in between
+    cells = rng.standard_gamma(4.0, size=shape).astype(np.float32)
+    return cells * np.power(np.float32(10), octaves * np.float32(slope_db / 10))[:, None]
+
+
+def _mask(mel: Array, augment: Augment, frontend: Frontend, rng: np.random.Generator) -> None:
+    bands, frames = mel.shape
+    fill = mel.min()
+    longest = max(1, min(frames, round(augment.time_mask_seconds * frontend.sample_rate / frontend.hop_length)))
+    for _ in range(augment.time_masks):
+        width = int(rng.integers(0, longest + 1))
+        start = int(rng.integers(0, frames - width + 1))
+        mel[:, start : start + width] = fill
+    for _ in range(augment.frequency_masks):
+        width = int(rng.integers(0, min(bands, augment.frequency_mask_bands) + 1))
+        start = int(rng.integers(0, bands - width + 1))
+        mel[start : start + width] = fill

@@ -1,0 +1,174 @@
+"""Bundle: everything a device needs in one directory, proved by the device's own loader before it takes its place.
+
+``python -m training.bundle`` fills ``bundle.dir``; docs/bundle.md describes the result.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labous import __version__
+from labous.archive import write_checksums
+from labous.bundle import load
+from labous.check import check_golden
+from labous.mel.abi import ABI_VERSION
+from training.config import Settings, stage_main
+from training.console import say
+from training.errors import StageError
+from training.files import directory_swapped_in
+from training.golden import golden_file
+from training.model_card import model_card
+from training.prepare import read_prepared
+from training.stages import BUNDLE, ROOT, run_stage
+from training.tflite_file import read_tflite
+
+_MODELS = {"float32": "model.tflite", "int8": "model_int8.tflite"}
+_METRICS = ("macro_roc_auc", "cmap", "top1", "row_f1")
+
+
+def bundle(settings: Settings) -> None:
+    """Assemble the bundle, load and check it as a device would, then swap it in.
+
+    Raises:
+        StageError: an earlier stage left something out, or the finished bundle fails its own check.
+        BundleError: the device's loader refuses what was assembled.
+    """
+    with directory_swapped_in(settings.bundle.dir) as place:
+        _assemble(settings, place)
+        write_checksums(place)
+        loaded = load(place, quiet=True)
+        wrong = [result for result in check_golden(loaded) if not result.ok]
+        if wrong:
+            raise StageError(f"The bundle fails its own golden check: {'; '.join(str(w) for w in wrong)}.")
+    size = sum(path.stat().st_size for path in settings.bundle.dir.rglob("*") if path.is_file())
+    say(f"          {settings.bundle.dir}: verified, {size:,} bytes")
+
+
+def _assemble(settings: Settings, place: Path) -> None:
+    exported, validated, prepared = settings.paths.export, settings.paths.validate, settings.paths.prepared
+    models = {name: _read(exported / file) for name, file in _MODELS.items()}
+    metrics = json.loads(_read(validated / "metrics.json"))
+    summary = json.loads(_read(prepared / "summary.json"))
+    told = settings.evaluate
+    golden = golden_file(settings.frontend, models["float32"], models["int8"], told.golden_windows, told.golden_seed)
+    (place / "golden").mkdir()
+    thresholds = json.loads(_read(validated / "thresholds.json"))
+    manifest = _manifest(settings, models, metrics, summary, thresholds)
+    contents: dict[str, bytes] = {
+        "manifest.json": _json(manifest),
+        "metrics.json": _json(metrics),
+        "model.onnx": _read(exported / "model.onnx"),
+        "melspec.wasm": importlib.resources.files("labous").joinpath("melspec.wasm").read_bytes(),
+        "labels.csv": _read(prepared / "labels.csv"),
+        "golden/golden.npz": golden,
+        "MODEL_CARD.md": _card(settings, manifest, metrics).encode(),
+        **{file: models[name] for name, file in _MODELS.items()},
+    }
+    for name, content in contents.items():
+        (place / name).write_bytes(content)
+
+
+def _card(settings: Settings, manifest: dict[str, Any], metrics: Any) -> str:
+    recordings, _, _ = read_prepared(settings.paths.prepared)
+    licences = recordings[recordings.split == "train"].license.fillna("").value_counts().sort_index()
+    return model_card(manifest, metrics, pd.read_csv(settings.paths.validate / "per_label.csv"), licences)
+
+
+def _manifest(
+    settings: Settings, models: dict[str, bytes], metrics: Any, summary: Any, thresholds: Any
+) -> dict[str, Any]:
+    told = settings.evaluate
+    return {
+        "schema_version": 1,
+        "name": settings.bundle.name or f"labous-{summary['dataset']}",
+        "version": settings.bundle.version,
+        "min_runtime": __version__,
+        "dataset": {
+            "name": summary["dataset"],
+            "synthetic": summary["synthetic"],
+            "revision": summary["revision"],
+            "recordings": summary["recordings"],
+            "hours": summary["hours"],
+        },
+        "frontend": settings.frontend.to_dict(),
+        "mel": {"file": "melspec.wasm", "abi_version": ABI_VERSION},
+        "labels": "labels.csv",
+        "models": {name: _model_entry(file, models[name]) for name, file in _MODELS.items()},
+        "onnx": {"file": "model.onnx", "opset": settings.export.onnx_opset},
+        "golden": {
+            "file": "golden/golden.npz",
+            "tolerance": {
+                "mel": told.golden_mel_tolerance,
+                "float32": told.golden_float32_tolerance,
+                "int8": told.golden_int8_steps * _output_step(models["int8"]),
+            },
+        },
+        "detection": {"thresholds": thresholds},
+        "metrics": {
+            engine: {name: metrics[engine][name] for name in _METRICS} for engine in ("keras", "float32", "int8")
+        },
+        "revision": {"code": code_revision(), "data": summary["revision"]},
+    }
+
+
+def _model_entry(file: str, data: bytes) -> dict[str, Any]:
+    contents = read_tflite(data)
+    (given,), (result,) = contents.inputs, contents.outputs
+    return {
+        "file": file,
+        "input": {"name": given.name, "shape": list(given.shape), "dtype": given.dtype},
+        "output": {"name": result.name, "shape": list(result.shape), "dtype": result.dtype},
+        "activation": "sigmoid",
+        "ops": contents.op_counts(),
+        "parameters": contents.parameters,
+        "macs": contents.macs,
+        "bytes": contents.bytes,
+    }
+
+
+def _output_step(int8: bytes) -> float:
+    """What one step of the int8 logits is worth, before the file makes them float again."""
+    return read_tflite(int8).operators[-1].inputs[0].scales[0]
+
+
+def code_revision() -> str:
+    """The git commit of this checkout, with "-dirty" where tracked files differ from it; "unknown" outside git."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise StageError(f"{path} is not there; run python -m training.train, which makes it.") from None
+
+
+def run(settings: Settings) -> None:
+    """The stage: :func:`bundle` unless its result is up to date."""
+    run_stage(BUNDLE, settings, bundle)
+
+
+main = stage_main(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""From conf/ to typed settings, and the one way every stage's command line starts.
+
+Hydra composes; each group's ``_target_`` names the frozen value it becomes. An unknown, missing or impossible key is a
+:class:`ConfigError`, printed as one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from labous.errors import LabousError
+from labous.frontend import Frontend
+from training.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.augment import Augment
+    from training.datasets.base import Dataset
+    from training.evaluate import Evaluate
+    from training.fit import Fit
+    from training.gate import ExportSettings
+    from training.models import PlainCnn
+
+CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+_CONFIG_NAME = "config"
+_INTERRUPTED = 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Who computes features for training (``librosa``, ``native`` or ``wasm``), and in how many processes."""
+
+    backend: str
+    workers: int
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("librosa", "native", "wasm"):
+            raise ConfigError(f"features.backend is {self.backend!r}; choose librosa, native or wasm.")
+        if self.workers < 1:
+            raise ConfigError(f"features.workers is {self.workers}; it must be at least 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Shares of the recordings, by recordist, and of the soundscapes, by file."""
+
+    seed: int
+    valid: float
+    test: float
+    soundscapes_valid: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """Where each stage leaves its results."""
+
+    prepared: Path
+    fit: Path
+    export: Path
+    validate: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class BundleSettings:
+    """The bundle's name (None: after the data set), its version, and its place."""
+
+    name: str | None
+    version: str
+    dir: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything a run is told, typed. ``groups`` holds the same as plain values, for hashing and for the record."""
+
+    dataset: Dataset
+    frontend: Frontend
+    augment: Augment
+    model: PlainCnn
+    fit: Fit
+    export: ExportSettings
+    evaluate: Evaluate
+    features: Features
+    split: Split
+    paths: Paths
+    bundle: BundleSettings
+    force: bool
+    groups: dict[str, Any]
+
+
+_PLAIN: dict[str, type] = {"features": Features, "split": Split, "paths": Paths, "bundle": BundleSettings}
+
+
+def settings_from(config: DictConfig) -> Settings:
+    """Turn a composed config into settings.
+
+    Raises:
+        ConfigError: a key is unknown, missing or of the wrong type.
+        LabousError: a value is impossible, in the words of the group it belongs to.
+    """
+    try:
+        groups = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"Configuration: {_one_line(error)}.") from error
+    assert isinstance(groups, dict)
+    groups.pop("hydra", None)
+    groups.pop("experiment", None)
+    plain = {str(name): value for name, value in groups.items()}
+    values: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            values[name] = _build(name, value)
+        elif name == "force":
+            values[name] = bool(value)
+        else:
+            raise ConfigError(f"Configuration: unknown key {name}; the groups are {', '.join(_group_names())}.")
+    missing = [name for name in _group_names() if name not in values]
+    if missing:
+        raise ConfigError(f"Configuration: {missing[0]} is missing; take a file of conf/ for it.")
+    return Settings(**values, groups=plain)
+
+
+def _group_names() -> list[str]:
+    return [f.name for f in dataclasses.fields(Settings) if f.name != "groups"]
+
+
+def _build(group: str, values: Mapping[str, Any]) -> Any:
+    if group not in _group_names():
+        raise ConfigError(f"Configuration: unknown group {group}; the groups are {', '.join(_group_names())}.")
+    named = dict(values)
+    target_name = named.pop("_target_", None)
+    if target_name is None and group not in _PLAIN:
+        raise ConfigError(f"Configuration: {group} has no _target_; choose a file of conf/{group}/.")
+    target = _PLAIN[group] if target_name is None else hydra.utils.get_object(target_name)
+    parameters = inspect.signature(target).parameters
+    unknown = [key for key in named if key not in parameters]
+    if unknown:
+        raise ConfigError(f"Configuration: unknown key {group}.{unknown[0]}; {group} knows {', '.join(parameters)}.")
+    missing = [
+        key
+        for key, parameter in parameters.items()
+        if named.get(key) == "???" or (parameter.default is inspect.Parameter.empty and key not in named)
+    ]
+    if missing:
+        raise ConfigError(f"Configuration: {group}.{missing[0]} is not given; add {group}.{missing[0]}=… .")
+    if group == "paths":
+        named = {key: Path(value) for key, value in named.items()}
+    if group == "bundle":
+        named["dir"] = Path(named["dir"])
+    try:
+        return target(**named)
+    except LabousError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"Configuration: {group} cannot be used: {_one_line(error)}.") from error
+
+
+def compose(overrides: Sequence[str] = ()) -> Settings:
+    """Compose conf/ with overrides, as the command line does.
+
+    Raises:
+        ConfigError: an override names something that conf/ does not have.
+    """
+    try:
+        with hydra.initialize_config_dir(str(CONF_DIR), version_base=None):
+            config = hydra.compose(_CONFIG_NAME, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"Configuration: {_explain(error)}") from error
+    return settings_from(config)
+
+
+def _explain(error: Exception) -> str:
+    message = _one_line(error).rstrip(".")
+    cause = error.__cause__ or error.__context__
+    if "Could not override" in message or "not in struct" in message:
+        key = message.split("'")[1] if "'" in message else message
+        detail = "" if cause is None or "not in struct" in str(cause) else f" ({_one_line(cause).rstrip('.')})"
+        return f"there is no key {key} in conf/{detail}; python -m training.train --cfg job lists them all."
+    return f"{message}."
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def stage_main(run: Callable[[Settings], None]) -> Callable[[], None]:
+    """Make the command line of a stage: Hydra's, with every user's mistake told in one sentence.
+
+    Exit status: 0 done, 1 a mistake or an error told, 130 interrupted.
+    """
+
+    def task(config: DictConfig) -> None:
+        with told_in_a_sentence():
+            run(settings_from(config))
+
+    def main() -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        sweeping = any(a in ("-m", "--multirun") for a in sys.argv[1:])
+        words = [a for a in sys.argv[1:] if not a.startswith("-")]
+        if len(words) == len(sys.argv) - 1 and not sweeping:
+            with told_in_a_sentence():
+                compose(words)
+        hydra.main(version_base=None, config_path=str(CONF_DIR), config_name=_CONFIG_NAME)(task)()
+
+    return main
+
+
+@contextlib.contextmanager
+def told_in_a_sentence() -> Iterator[None]:
+    """Context in which a LabousError ends the process with its sentence, and Ctrl-C with 130."""
+    try:
+        yield
+    except LabousError as error:
+        sys.stderr.write(f"labous: error: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("labous: interrupted; the same command continues where this one stopped.\n")
+        sys.exit(_INTERRUPTED)

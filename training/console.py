@@ -1,0 +1,23 @@
+"""What the command lines of training show: lines, tables and progress bars, on one console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from rich.console import Console
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+console = Console(highlight=False)
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal; rich markup allowed."""
+    console.print(line, soft_wrap=True)
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
+    """A progress bar on standard error over ``items``."""
+    return tqdm(items, desc=f"{description:<9}", total=total, unit=unit, dynamic_ncols=True, mininterval=0.5)

@@ -1,0 +1,143 @@
+"""The classifier: a plain depthwise-separable CNN over a log-mel window.
+
+Enters: settings from conf/model and the shape of the mel array. Leaves: an untrained ``keras.Model`` that gives logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
+
+from labous.errors import LabousError
+
+if TYPE_CHECKING:
+    import keras
+
+
+class ModelError(LabousError, ValueError):
+    """Settings that no model can be built from."""
+
+
+class Block(NamedTuple):
+    """One depthwise-separable block: output channels, and its stride over both mel bands and frames.
+
+    One stride for both axes, because TensorFlow's depthwise convolution has no other.
+    """
+
+    channels: int
+    stride: int
+
+
+@dataclass(frozen=True)
+class PlainCnn:
+    """Settings of a depthwise-separable CNN made only of convolution, batch normalisation and ReLU6.
+
+    The blocks are those of MobileNet v1 (Howard et al. 2017, arXiv:1704.04861), without residual adds, linear
+    bottlenecks, squeeze-excite or swish: what is left folds into CONV_2D and DEPTHWISE_CONV_2D with a fused ReLU6 and
+    survives int8. Pitch is what tells many birds apart, so the mel axis is not averaged: a depthwise convolution as
+    tall as the remaining rows weighs each of them, and only time is pooled.
+
+    Attributes:
+        stem: channels of the first convolution, which has stride 2 over both axes.
+        blocks: rows of (channels, stride over mel bands and frames alike); any sequence of pairs will do.
+        head: channels after the mel axis has been collapsed.
+        dropout: share of the pooled features dropped in training, in [0, 1).
+        batch_norm_momentum: momentum of the moving statistics, in (0, 1).
+    """
+
+    stem: int
+    blocks: tuple[Block, ...]
+    head: int
+    dropout: float
+    batch_norm_momentum: float
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ModelError: a count below 1, a block that is not two numbers, or a share outside its interval.
+        """
+        if not self.blocks or any(len(block) != len(Block._fields) for block in self.blocks):
+            raise ModelError(f"model.blocks is {list(self.blocks)}: give at least one row of [channels, stride].")
+        object.__setattr__(self, "blocks", tuple(Block(*block) for block in self.blocks))
+        counts = {"stem": self.stem, "head": self.head}
+        for i, block in enumerate(self.blocks):
+            counts |= {f"blocks[{i}].{key}": value for key, value in block._asdict().items()}
+        for key, value in counts.items():
+            if not isinstance(value, int) or value < 1:
+                raise ModelError(f"model.{key} is {value!r}: give a whole number of at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"model.dropout is {self.dropout}: give a share of at least 0 and below 1.")
+        if not 0 < self.batch_norm_momentum < 1:
+            raise ModelError(f"model.batch_norm_momentum is {self.batch_norm_momentum}: give a number between 0 and 1.")
+
+    def build(self, input_shape: tuple[int, int, int], n_labels: int) -> keras.Model:
+        """Build the untrained model.
+
+        Args:
+            input_shape: (n_mels, n_frames, 1), the mel array with a channel axis.
+            n_labels: number of logits.
+
+        Returns:
+            A model from ``mel`` float32 [batch, n_mels, n_frames, 1] to ``logits`` float32 [batch, n_labels].
+
+        Raises:
+            ModelError: ``n_labels`` below 1, or an input that the strides shrink to a single row or column.
+        """
+        import keras
+
+        if n_labels < 1:
+            raise ModelError(f"A model needs at least one label, not {n_labels}.")
+        rows, columns = self._map_size(input_shape)
+        if min(rows, columns) < 2:
+            raise ModelError(
+                f"The strides of model.blocks leave {rows} x {columns} of a {input_shape[0]} x {input_shape[1]} "
+                "mel window: use fewer strides, more mel bands or a longer window."
+            )
+        mel = keras.Input(shape=input_shape, name="mel")
+        x = self._conv(mel, self.stem, kernel=3, stride=2, name="stem")
+        for i, block in enumerate(self.blocks):
+            x = self._depthwise(x, (3, 3), block.stride, "same", name=f"block{i}_depthwise")
+            x = self._conv(x, block.channels, kernel=1, name=f"block{i}_pointwise")
+        x = self._depthwise(x, (rows, 1), 1, "valid", name="mel_collapse")
+        x = self._conv(x, self.head, kernel=1, name="head")
+        # A call may fill the window or last for a tenth of it: the mean hears the one, the maximum the other.
+        pooled = [
+            keras.layers.GlobalAveragePooling2D(name="time_mean")(x),
+            keras.layers.GlobalMaxPooling2D(name="time_max")(x),
+        ]
+        features = keras.layers.Concatenate(name="features")(pooled)
+        features = keras.layers.Dropout(self.dropout, name="dropout")(features)
+        # float32 whatever the mixed-precision policy: the logits' contract
+        logits = keras.layers.Dense(n_labels, dtype="float32", name="logits")(features)
+        return keras.Model(mel, logits, name="plain_cnn")
+
+    def _map_size(self, input_shape: tuple[int, int, int]) -> tuple[int, int]:
+        """Rows (mel) and columns (time) of the last feature map: 'same' convolutions divide, rounding up."""
+        rows, columns = ceil(input_shape[0] / 2), ceil(input_shape[1] / 2)
+        for block in self.blocks:
+            rows, columns = ceil(rows / block.stride), ceil(columns / block.stride)
+        return rows, columns
+
+    def _conv(
+        self, x: keras.KerasTensor, channels: int, *, kernel: int, stride: int = 1, name: str
+    ) -> keras.KerasTensor:
+        import keras
+
+        layer = keras.layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False, name=name)
+        return self._normalise(layer(x), name)
+
+    def _depthwise(
+        self, x: keras.KerasTensor, kernel: tuple[int, int], stride: int, padding: str, *, name: str
+    ) -> keras.KerasTensor:
+        import keras
+
+        layer = keras.layers.DepthwiseConv2D(kernel, strides=stride, padding=padding, use_bias=False, name=name)
+        return self._normalise(layer(x), name)
+
+    def _normalise(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        import keras
+
+        x = keras.layers.BatchNormalization(momentum=self.batch_norm_momentum, name=f"{name}_norm")(x)
+        return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x)

@@ -1,0 +1,75 @@
+"""The closing table of a run, read from the bundle and what the stages left."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+from training.config import Settings
+from training.console import console, say
+
+_ROWS = (("macro ROC-AUC", "macro_roc_auc"), ("cmAP", "cmap"), ("top-1", "top1"), ("F1, row-wise", "row_f1"))
+_COLUMNS = (("Keras", "keras"), ("TFLite float32", "float32"), ("TFLite int8", "int8"))
+
+
+def show(settings: Settings) -> None:
+    """Print what was trained on, how good each file is, what it costs, and where the bundle is."""
+    place = settings.bundle.dir
+    metrics = json.loads((place / "metrics.json").read_text())
+    manifest = json.loads((place / "manifest.json").read_text())
+    prepared = json.loads((settings.paths.prepared / "summary.json").read_text())
+    synthetic = " [yellow](synthetic: made by a generator)[/]" if prepared["synthetic"] else ""
+    split = ", ".join(f"{n} {name}" for name, n in prepared["recordings_by_split"].items())
+    say(f"\n[bold]{manifest['name']} {manifest['version']}[/]{synthetic}")
+    say(
+        f"{prepared['species']} species, {prepared['recordings']} recordings, {prepared['hours']:.2f} hours ({split})"
+        + (f", [yellow]{prepared['skipped']} skipped[/]" if prepared["skipped"] else "")
+    )
+    _quality(metrics, manifest)
+    parity = metrics["parity"]
+    say(
+        f"parity, largest difference on every held-out window: mel wasm to librosa {parity['mel_decibels']:.1e} dB; "
+        f"logits float32 to Keras {parity['float32_logit']:.1e}, int8 to Keras {parity['int8_logit']:.2f} "
+        f"(median {parity['int8_logit_median']:.2f}, same top-1 in {100 * parity['int8_top1_equal']:.1f} %)"
+    )
+    _engines(pd.read_csv(settings.paths.validate / "engines.csv"))
+    say(f"report {settings.paths.validate / 'report.html'}")
+    say(f"bundle [bold]{place}[/]")
+
+
+def _quality(metrics: dict, manifest: dict) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for title, _ in _COLUMNS:
+        table.add_column(title, justify="right")
+    for kind in ("soundscapes", "recordings"):
+        if kind not in metrics["keras"]:
+            continue
+        table.add_row(f"[bold]held-out {kind}[/], {metrics['keras'][kind]['rows']} rows")
+        for title, name in _ROWS:
+            values = [metrics[engine][kind][name] for _, engine in _COLUMNS]
+            table.add_row(f"  {title}", *("–" if v is None else f"{v:.4f}" for v in values))
+    models = manifest["models"]
+    table.add_row("[bold]cost[/]")
+    table.add_row("  parameters", *_costs(models, "parameters"))
+    table.add_row("  MACs per window", *_costs(models, "macs"))
+    table.add_row("  bytes", "", *(f"{models[name]['bytes']:,}" for name in ("float32", "int8")))
+    console.print(table)
+
+
+def _costs(models: dict, name: str) -> list[str]:
+    # the converter folds batch normalisation, so what Keras counts is not what is shipped
+    return ["", *(f"{models[engine][name]:,}" for engine in ("float32", "int8"))]
+
+
+def _engines(engines: pd.DataFrame) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="the same files in every engine", title_justify="left")
+    for column in ("engine", "version", "file", "largest difference to Keras", "status"):
+        table.add_column(column, justify="right" if "difference" in column else "left")
+    for row in engines.itertuples():
+        difference = "" if pd.isna(row.max_abs_difference) else f"{row.max_abs_difference:.1e}"
+        table.add_row(str(row.engine), str(row.version), str(row.file), difference, str(row.status))
+    console.print(table)

@@ -1,0 +1,23 @@
+"""The whole path with the composed configuration: data, prepare, fit, export, validate, bundle.
+
+``python -m training.train`` skips every stage that is up to date, continues after Ctrl-C, and ends with a table of
+what came out.
+"""
+
+from __future__ import annotations
+
+from training import bundle, download, export, fit, prepare, summary, validate
+from training.config import Settings, stage_main
+
+
+def run(settings: Settings) -> None:
+    """Every stage in order, then the closing table."""
+    for stage in (download, prepare, fit, export, validate, bundle):
+        stage.run(settings)
+    summary.show(settings)
+
+
+main = stage_main(run)
+
+if __name__ == "__main__":
+    main()
