@@ -1,0 +1,149 @@
+/* melspec: librosa's mel spectrogram, in decibels if you like, as a C library without dependencies.
+ *
+ * The same functions are exported by melspec.wasm, which has no imports: any WebAssembly host can call them.
+ * docs/frontend-spec.md says exactly what is computed; this header says how to call it.
+ *
+ * Conventions
+ *   - Every int32_t result is a count (>= 0) or one of the negative melspec_error codes.
+ *   - Memory is little-endian; in WebAssembly a pointer is a 4-byte offset into the exported `memory`, and that memory
+ *     may grow during any call that allocates (melspec_alloc, melspec_create, melspec_run): take fresh views after it.
+ *   - Pointers are checked for null and alignment, and in WebAssembly for lying inside the memory.
+ *   - A plan is used by one thread at a time; different plans are independent of each other.
+ *   - Results are the same bits in every build made without contraction of multiply-adds.
+ *
+ * The ABI grows by new functions; the version changes only when one of these, or melspec_config, changes its meaning.
+ */
+#ifndef MELSPEC_H
+#define MELSPEC_H
+
+#include <stdint.h>
+
+#ifdef __wasm__
+#define MELSPEC_API(name) __attribute__((export_name(#name)))
+#else
+#define MELSPEC_API(name) __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MELSPEC_ABI_VERSION 1
+
+enum melspec_window_function { MELSPEC_WINDOW_HANN = 0 }; /* periodic */
+enum melspec_pad_mode { MELSPEC_PAD_CONSTANT = 0, MELSPEC_PAD_REFLECT = 1 };
+enum melspec_mel_scale { MELSPEC_SCALE_SLANEY = 0, MELSPEC_SCALE_HTK = 1 };
+enum melspec_mel_norm { MELSPEC_NORM_NONE = 0, MELSPEC_NORM_SLANEY = 1 };
+enum melspec_ref_mode { MELSPEC_REF_FIXED = 0, MELSPEC_REF_MAX = 1 };
+
+/* What melspec_run writes. */
+enum melspec_output {
+  MELSPEC_OUTPUT_POWER = 0,    /* mel power (or mel magnitude, where config.power is 1) */
+  MELSPEC_OUTPUT_DECIBELS = 1, /* decibels against the reference */
+  MELSPEC_OUTPUT_SCALED = 2    /* (decibels + db_offset) * db_scale */
+};
+
+enum melspec_error {
+  MELSPEC_OK = 0,
+  MELSPEC_ERROR_POINTER = -1,
+  MELSPEC_ERROR_ABI_VERSION = -2,
+  MELSPEC_ERROR_SAMPLE_RATE = -3,
+  MELSPEC_ERROR_N_FFT = -4,
+  MELSPEC_ERROR_WIN_LENGTH = -5,
+  MELSPEC_ERROR_HOP_LENGTH = -6,
+  MELSPEC_ERROR_WINDOW = -7,
+  MELSPEC_ERROR_PADDING = -8,
+  MELSPEC_ERROR_POWER = -9,
+  MELSPEC_ERROR_N_MELS = -10,
+  MELSPEC_ERROR_FREQUENCIES = -11,
+  MELSPEC_ERROR_MEL_SCALE = -12,
+  MELSPEC_ERROR_MEL_NORM = -13,
+  MELSPEC_ERROR_AMIN = -14,
+  MELSPEC_ERROR_REF = -15,
+  MELSPEC_ERROR_TOP_DB = -16,
+  MELSPEC_ERROR_SCALING = -17,
+  MELSPEC_ERROR_MEMORY = -18,
+  MELSPEC_ERROR_PLAN = -19,
+  MELSPEC_ERROR_N_SAMPLES = -20,
+  MELSPEC_ERROR_TOO_LONG = -21,
+  MELSPEC_ERROR_CAPACITY = -22,
+  MELSPEC_ERROR_OUTPUT = -23,
+  MELSPEC_ERROR_NOT_FINITE = -24
+};
+
+/* All constants of a front end: 112 bytes, 8-byte aligned, the same layout on 32- and 64-bit machines. */
+typedef struct melspec_config {
+  double f_min;        /*   0  lower edge of the first band, Hz, >= 0 */
+  double f_max;        /*   8  upper edge of the last band, Hz, f_min < f_max <= sample_rate / 2 */
+  double amin;         /*  16  floor under power (or magnitude) before the logarithm, > 0 */
+  double ref;          /*  24  power (or magnitude) of 0 dB, > 0; ignored with MELSPEC_REF_MAX */
+  double top_db;       /*  32  lowest value below the array's maximum, dB, >= 0; ignored without has_top_db */
+  double db_offset;    /*  40  dB */
+  double db_scale;     /*  48  per dB, not 0 */
+  int32_t abi_version; /*  56  MELSPEC_ABI_VERSION */
+  int32_t sample_rate; /*  60  Hz, 8000 to 96000 */
+  int32_t n_fft;       /*  64  samples per frame, a power of two, 256 to 4096 */
+  int32_t win_length;  /*  68  samples, 1 to n_fft; shorter windows are zero-padded on both sides */
+  int32_t hop_length;  /*  72  samples from frame to frame, >= 1 */
+  int32_t window;      /*  76  melspec_window_function */
+  int32_t center;      /*  80  1: frames are centred, n_fft / 2 samples padded at both ends; 0: they are not */
+  int32_t pad_mode;    /*  84  melspec_pad_mode */
+  int32_t power;       /*  88  exponent of the magnitude, 1 or 2 */
+  int32_t n_mels;      /*  92  bands, 1 to 256 */
+  int32_t mel_scale;   /*  96  melspec_mel_scale */
+  int32_t mel_norm;    /* 100  melspec_mel_norm */
+  int32_t ref_mode;    /* 104  melspec_ref_mode */
+  int32_t has_top_db;  /* 108  1: top_db holds; 0: no such limit */
+} melspec_config;
+
+typedef struct melspec_plan melspec_plan;
+
+/* MELSPEC_ABI_VERSION of the module. Ask this first. */
+MELSPEC_API(melspec_abi_version) int32_t melspec_abi_version(void);
+
+/* sizeof(melspec_config) in the module, so that a host can check its own packing. */
+MELSPEC_API(melspec_config_size) int32_t melspec_config_size(void);
+
+/* One sentence for a code, NUL-terminated ASCII, owned by the module, never null. */
+MELSPEC_API(melspec_message) const char *melspec_message(int32_t code);
+
+/* `bytes` of 16-byte aligned memory, not cleared, or null. The caller frees it. Hosts in another address space
+ * (WebAssembly) need it for the config, the samples and the output; native callers may use their own memory. */
+MELSPEC_API(melspec_alloc) void *melspec_alloc(int32_t bytes);
+
+/* Gives memory of melspec_alloc back; null is allowed. */
+MELSPEC_API(melspec_free) void melspec_free(void *memory);
+
+/* Checks `config` (which is copied, and stays the caller's), computes window, filter bank and twiddles, and writes the
+ * plan's address to *plan. Returns MELSPEC_OK or a code; then *plan is null. The caller destroys the plan. */
+MELSPEC_API(melspec_create) int32_t melspec_create(const melspec_config *config, melspec_plan **plan);
+
+/* Frees a plan; null is allowed. Returns MELSPEC_OK or MELSPEC_ERROR_PLAN. */
+MELSPEC_API(melspec_destroy) int32_t melspec_destroy(melspec_plan *plan);
+
+/* Frames that n_samples give (librosa's count), 0 where not one fits; MELSPEC_ERROR_TOO_LONG beyond 2^31 - 1. */
+MELSPEC_API(melspec_frames) int32_t melspec_frames(const melspec_plan *plan, int32_t n_samples);
+
+/* Bytes of the output for n_samples: n_mels * frames * 4, or MELSPEC_ERROR_TOO_LONG beyond 2^31 - 1. */
+MELSPEC_API(melspec_bytes) int32_t melspec_bytes(const melspec_plan *plan, int32_t n_samples);
+
+/* Reads n_samples floats (mono, full scale +-1), writes n_mels * frames floats, row-major [n_mels, frames], and returns
+ * the number of frames. `output` is a melspec_output; `capacity` is the room at `out` in floats. The two buffers must
+ * not overlap. On an error nothing is written. A NaN or infinite sample gives MELSPEC_ERROR_NOT_FINITE. */
+MELSPEC_API(melspec_run)
+int32_t melspec_run(melspec_plan *plan, int32_t output, const float *samples, int32_t n_samples, float *out,
+                    int32_t capacity);
+
+/* Index of the first NaN or infinite sample of the last melspec_run that returned MELSPEC_ERROR_NOT_FINITE, or -1. */
+MELSPEC_API(melspec_bad_sample) int32_t melspec_bad_sample(const melspec_plan *plan);
+
+/* Copies the filter bank, row-major [n_mels, 1 + n_fft / 2]; capacity in floats. Returns the number written. */
+MELSPEC_API(melspec_filters) int32_t melspec_filters(const melspec_plan *plan, float *out, int32_t capacity);
+
+/* Copies the analysis window, zero-padded to n_fft; capacity in doubles. Returns the number written. */
+MELSPEC_API(melspec_window) int32_t melspec_window(const melspec_plan *plan, double *out, int32_t capacity);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+#include "config.h"
+
+#include "bits.h"
+
+namespace melspec {
+namespace {
+
+bool at_least(double value, double low) { return finite(value) && value >= low; }
+
+constexpr double kLeastAmin = 1e-300;   // the logarithm takes normal numbers only
+constexpr double kMostRef = 1e300;
+
+}  // namespace
+
+int32_t check(const melspec_config &c) {
+  if (c.abi_version != MELSPEC_ABI_VERSION) return MELSPEC_ERROR_ABI_VERSION;
+  if (c.sample_rate < 8000 || c.sample_rate > 96000) return MELSPEC_ERROR_SAMPLE_RATE;
+  if (c.n_fft < 256 || c.n_fft > 4096 || (c.n_fft & (c.n_fft - 1)) != 0) return MELSPEC_ERROR_N_FFT;
+  if (c.win_length < 1 || c.win_length > c.n_fft) return MELSPEC_ERROR_WIN_LENGTH;
+  if (c.hop_length < 1) return MELSPEC_ERROR_HOP_LENGTH;
+  if (c.window != MELSPEC_WINDOW_HANN) return MELSPEC_ERROR_WINDOW;
+  if (c.center != 0 && c.center != 1) return MELSPEC_ERROR_PADDING;
+  if (c.pad_mode != MELSPEC_PAD_CONSTANT && c.pad_mode != MELSPEC_PAD_REFLECT) return MELSPEC_ERROR_PADDING;
+  if (c.power != 1 && c.power != 2) return MELSPEC_ERROR_POWER;
+  if (c.n_mels < 1 || c.n_mels > 256) return MELSPEC_ERROR_N_MELS;
+  if (!at_least(c.f_min, 0) || !finite(c.f_max) || !(c.f_min < c.f_max) || c.f_max > c.sample_rate / 2.0)
+    return MELSPEC_ERROR_FREQUENCIES;
+  if (c.mel_scale != MELSPEC_SCALE_SLANEY && c.mel_scale != MELSPEC_SCALE_HTK) return MELSPEC_ERROR_MEL_SCALE;
+  if (c.mel_norm != MELSPEC_NORM_NONE && c.mel_norm != MELSPEC_NORM_SLANEY) return MELSPEC_ERROR_MEL_NORM;
+  double amin = c.power == 1 ? c.amin * c.amin : c.amin;
+  if (!(c.amin > 0) || !at_least(amin, kLeastAmin) || amin > kMostRef) return MELSPEC_ERROR_AMIN;
+  if (c.ref_mode != MELSPEC_REF_FIXED && c.ref_mode != MELSPEC_REF_MAX) return MELSPEC_ERROR_REF;
+  if (c.ref_mode == MELSPEC_REF_FIXED) {
+    double ref = c.power == 1 ? c.ref * c.ref : c.ref;
+    if (!(c.ref > 0) || !finite(ref) || ref > kMostRef) return MELSPEC_ERROR_REF;
+  }
+  if (c.has_top_db != 0 && c.has_top_db != 1) return MELSPEC_ERROR_TOP_DB;
+  if (c.has_top_db && !at_least(c.top_db, 0)) return MELSPEC_ERROR_TOP_DB;
+  if (!finite(c.db_offset) || !finite(c.db_scale) || c.db_scale == 0) return MELSPEC_ERROR_SCALING;
+  return MELSPEC_OK;
+}
+
+const char *message(int32_t code) {
+  switch (code) {
+    case MELSPEC_OK: return "no error";
+    case MELSPEC_ERROR_POINTER: return "a pointer is null, misaligned, outside the memory, or two buffers overlap";
+    case MELSPEC_ERROR_ABI_VERSION: return "config.abi_version is not this module's";
+    case MELSPEC_ERROR_SAMPLE_RATE: return "sample_rate must lie between 8000 and 96000 Hz";
+    case MELSPEC_ERROR_N_FFT: return "n_fft must be a power of two from 256 to 4096";
+    case MELSPEC_ERROR_WIN_LENGTH: return "win_length must lie between 1 and n_fft";
+    case MELSPEC_ERROR_HOP_LENGTH: return "hop_length must be at least 1";
+    case MELSPEC_ERROR_WINDOW: return "window must be 0 (periodic Hann)";
+    case MELSPEC_ERROR_PADDING: return "center must be 0 or 1, and pad_mode 0 (constant) or 1 (reflect)";
+    case MELSPEC_ERROR_POWER: return "power must be 1 or 2";
+    case MELSPEC_ERROR_N_MELS: return "n_mels must lie between 1 and 256";
+    case MELSPEC_ERROR_FREQUENCIES:
+      return "0 <= f_min < f_max <= sample_rate / 2 must hold, with room for n_mels bands between them";
+    case MELSPEC_ERROR_MEL_SCALE: return "mel_scale must be 0 (slaney) or 1 (htk)";
+    case MELSPEC_ERROR_MEL_NORM: return "mel_norm must be 0 (none) or 1 (slaney)";
+    case MELSPEC_ERROR_AMIN: return "amin must be positive, and its power between 1e-300 and 1e300";
+    case MELSPEC_ERROR_REF: return "ref_mode must be 0 (fixed) or 1 (max), and ref positive, its power at most 1e300";
+    case MELSPEC_ERROR_TOP_DB: return "has_top_db must be 0 or 1, and top_db finite and not negative";
+    case MELSPEC_ERROR_SCALING: return "db_offset and db_scale must be finite, and db_scale not zero";
+    case MELSPEC_ERROR_MEMORY: return "out of memory";
+    case MELSPEC_ERROR_PLAN: return "this is not a living plan";
+    case MELSPEC_ERROR_N_SAMPLES: return "n_samples is negative or gives not one frame";
+    case MELSPEC_ERROR_TOO_LONG: return "the output would hold more than 2^31 - 1 bytes; pass the samples in parts";
+    case MELSPEC_ERROR_CAPACITY: return "the output buffer is too small";
+    case MELSPEC_ERROR_OUTPUT: return "output must be 0 (power), 1 (decibels) or 2 (scaled)";
+    case MELSPEC_ERROR_NOT_FINITE: return "a sample is NaN or infinite";
+    default: return "unknown code";
+  }
+}
+
+}  // namespace melspec

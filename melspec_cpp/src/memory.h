@@ -1,0 +1,15 @@
+// Memory: its own allocator in WebAssembly, the C library's natively.
+#pragma once
+
+#include <stdint.h>
+
+namespace melspec {
+
+void *allocate(int64_t bytes);  // 16-byte aligned, or null
+void release(void *memory);     // null is allowed
+
+// Whether [pointer, pointer + bytes) may be read or written, as far as can be known here: not null, aligned, and in
+// WebAssembly inside the memory.
+bool accessible(const void *pointer, int64_t bytes, int alignment);
+
+}  // namespace melspec

@@ -1,0 +1,102 @@
+"""The mel stage as a shared library: the same source and the same bits, for preparing data and for benchmarks."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labous.errors import EngineError
+from labous.frontend import Frontend
+from labous.mel import abi
+
+_POINTERS = {"melspec_alloc": ctypes.c_void_p, "melspec_message": ctypes.c_char_p, "melspec_free": None}
+
+
+class NativeEngine:
+    """A libmelspec loaded with ctypes. Plans are independent; one plan is used by one thread at a time.
+
+    Args:
+        path: the library that ``python melspec_cpp/build.py native`` built.
+
+    Raises:
+        EngineError: there is no such library, or it is not one of this ABI version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        try:
+            self._library: Any = ctypes.CDLL(str(Path(path).resolve()))
+        except OSError as error:
+            raise EngineError(
+                f"The native mel library cannot be loaded ({error}): build it with `python melspec_cpp/build.py`."
+            ) from error
+        for name, parameters in abi.FUNCTIONS.items():
+            try:
+                function = getattr(self._library, name)
+            except AttributeError as error:
+                raise EngineError(f"{path} lacks {name}; it is not a libmelspec: use another file.") from error
+            function.argtypes = [ctypes.c_int32 if kind == "i" else ctypes.c_void_p for kind in parameters]
+            function.restype = _POINTERS.get(name, ctypes.c_int32)
+            if name in ("melspec_create", "melspec_bytes", "melspec_filters", "melspec_window"):
+                function.errcheck = self._errcheck
+        abi.check_module(self._library.melspec_abi_version(), self._library.melspec_config_size(), str(path))
+
+    def plan(self, frontend: Frontend) -> NativePlan:
+        """The library, set up for one front end.
+
+        Raises:
+            FrontendError: it cannot compute it.
+        """
+        return NativePlan(self._library, self._errcheck, frontend)
+
+    def _errcheck(self, code: int, *_: Any) -> int:
+        if code < 0:
+            raise abi.refusal(code, self._library.melspec_message(code).decode("ascii"))
+        return code
+
+
+class NativePlan:
+    """A front end set up in the native library."""
+
+    def __init__(self, library: Any, errcheck: Any, frontend: Frontend) -> None:
+        self.frontend = frontend
+        self._library, self._errcheck = library, errcheck
+        config = np.frombuffer(abi.pack_config(frontend), np.float64).copy()  # 8-byte aligned
+        handle = ctypes.c_void_p()
+        library.melspec_create(config.ctypes.data, ctypes.addressof(handle))
+        self._handle = handle.value
+        self._finalizer = weakref.finalize(self, library.melspec_destroy, self._handle)
+        self._finalizer.atexit = False
+
+    def close(self) -> None:
+        """Frees the plan; it cannot be used again."""
+        self._finalizer()
+        self._handle = None
+
+    def run(self, output: abi.Output, samples: np.ndarray) -> np.ndarray:
+        """float32 [n_mels, n_frames] from float32 [n_samples]; errors as in :class:`labous.mel.MelSpectrogram`."""
+        samples = abi.float32_samples(samples, self.frontend)
+        size = self._library.melspec_bytes(self._handle, samples.size)
+        out = np.empty((self.frontend.n_mels, size // (4 * self.frontend.n_mels)), np.float32)
+        code = self._library.melspec_run(
+            self._handle, output, samples.ctypes.data, samples.size, out.ctypes.data, out.size
+        )
+        if code == abi.ERROR_NOT_FINITE:
+            raise abi.not_finite_error(samples, self._library.melspec_bad_sample(self._handle), self.frontend)
+        self._errcheck(code)
+        return out
+
+    def filters(self) -> np.ndarray:
+        """The filter bank, float32 [n_mels, 1 + n_fft // 2]."""
+        out = np.empty((self.frontend.n_mels, self.frontend.n_fft // 2 + 1), np.float32)
+        self._library.melspec_filters(self._handle, out.ctypes.data, out.size)
+        return out
+
+    def window(self) -> np.ndarray:
+        """The analysis window, float64 [n_fft]."""
+        out = np.empty(self.frontend.n_fft, np.float64)
+        self._library.melspec_window(self._handle, out.ctypes.data, out.size)
+        return out
