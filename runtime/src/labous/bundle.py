@@ -1,0 +1,286 @@
+"""A bundle in use: proved, opened, and asked about recordings. docs/bundle.md describes the files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labous import recordings
+from labous.archive import read_files, write_checksums
+from labous.detect import Detection, Label, Predictions, detections, sigmoid
+from labous.errors import BundleError, EngineError, LabousError, SamplesError
+from labous.frontend import Frontend
+from labous.manifest import Manifest, ModelFile
+from labous.mel import MelSpectrogram, WasmEngine
+from labous.models import Model, open_model
+
+__all__ = ["Bundle", "Label", "load", "write_checksums"]
+
+_LABEL_COLUMNS = [field.name for field in dataclasses.fields(Label)]
+_REQUIRED = ("manifest.json", "metrics.json", "MODEL_CARD.md")
+
+_logger = logging.getLogger("labous")
+
+
+def load(path: str | Path, precision: str = "float32", engine: str | None = None) -> Bundle:
+    """Open a bundle and prove that this device can use it.
+
+    A bundle trained on synthetic sound is announced with a warning in the log "labous", which Python shows on stderr
+    unless a program has configured its logging.
+
+    Args:
+        path: a bundle's directory or .zip.
+        precision: which of its models to run, "float32" or "int8".
+        engine: what runs it, "litert" or "tflite_runtime"; None for the first one installed.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, incomplete, newer than this runtime, or at odds with itself.
+        EngineError: an engine is not installed or refuses its file.
+    """
+    bundle = Bundle.read(path, precision, engine)
+    bundle.announce()
+    bundle.prepare()
+    return bundle
+
+
+class Bundle:
+    """A proved bundle. The mel module and the model are opened when first used; not safe to share between threads.
+
+    Attributes:
+        path: where it was read from.
+        manifest: what it says about itself.
+        labels: one per logit, in the logits' order.
+        files: the bytes of each file by its path in the bundle.
+        precision: which model is run.
+    """
+
+    def __init__(self, path: Path, files: Mapping[str, bytes], precision: str, engine: str | None) -> None:
+        self.path = path
+        self.files = files
+        self.precision = precision
+        self._engine = engine
+        for name in _REQUIRED:
+            self._require(name)
+        self.manifest = Manifest.from_json(files["manifest.json"])
+        for name in self.manifest.files:
+            self._require(name)
+        self.labels = _read_labels(files[self.manifest.labels], self.manifest.labels)
+        self._check_consistency()
+
+    @classmethod
+    def read(cls, path: str | Path, precision: str = "float32", engine: str | None = None) -> Bundle:
+        """Read and prove the files alone; nothing is run, and no engine need be installed. See :func:`load`."""
+        return cls(Path(path), read_files(Path(path)), precision, engine)
+
+    def with_precision(self, precision: str) -> Bundle:
+        """The same files, with another of their models."""
+        return Bundle(self.path, self.files, precision, self._engine)
+
+    @property
+    def frontend(self) -> Frontend:
+        """The map from a window to the model's input."""
+        return self.manifest.frontend
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the model was trained on generated sound, and so knows no real bird."""
+        return self.manifest.dataset.synthetic
+
+    def announce(self) -> None:
+        """Say in the log that the bundle is synthetic, if it is."""
+        if self.synthetic:
+            _logger.warning(
+                "Bundle %r was trained on synthetic sound (%s): its results say nothing about real birds.",
+                str(self.path),
+                self.manifest.dataset.name,
+            )
+
+    def prepare(self) -> None:
+        """Open the mel module and the model now, and check them against the manifest, rather than at first use."""
+        _ = self.mel, self.model
+
+    @functools.cached_property
+    def mel(self) -> MelSpectrogram:
+        """The front end, computed by the bundle's own WebAssembly module."""
+        described = self.manifest.mel
+        try:
+            engine = WasmEngine(self.files[described.file])
+        except EngineError as error:
+            raise EngineError(f"{described.file}: {error}") from error
+        abi_version = engine.call("melspec_abi_version")
+        if abi_version != described.abi_version:
+            raise BundleError(
+                f"Bundle {str(self.path)!r}: {described.file} has ABI version {abi_version} and the manifest says "
+                f"{described.abi_version}; export the bundle again."
+            )
+        return MelSpectrogram(self.frontend, engine)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model of the chosen precision, its tensors checked against the manifest."""
+        described = self.manifest.models.get(self.precision)
+        if described is None:
+            has = ", ".join(self.manifest.models)
+            raise BundleError(f"Bundle {str(self.path)!r} has no {self.precision} model; it has: {has}.")
+        try:
+            model = open_model(self.files[described.file], self._engine)
+        except EngineError as error:
+            raise EngineError(f"{described.file}: {error}") from error
+        for side, shape, dtype, tensor in (
+            ("input", model.input_shape, model.input_dtype, described.input),
+            ("output", model.output_shape, model.output_dtype, described.output),
+        ):
+            if (shape, dtype) != (tensor.shape, tensor.dtype):
+                raise BundleError(
+                    f"Bundle {str(self.path)!r}: the {side} of {described.file} is {dtype} {list(shape)} and the "
+                    f"manifest says {tensor.dtype} {list(tensor.shape)}; export the bundle again."
+                )
+        return model
+
+    def analyze(
+        self, path: str | Path, top_n: int = 3, overlap: float = 0.0, min_score: float | None = None
+    ) -> Iterator[Detection]:
+        """Detect species in a recording, window by window, in bounded memory.
+
+        Args:
+            path: a file that :func:`labous.recordings.read_blocks` reads.
+            top_n: the most detections per window.
+            overlap: of one window with the next, s.
+            min_score: the lowest score of a detection, for every label alike; None for the bundle's own threshold
+                of each.
+
+        Yields:
+            Detections in the order of their windows, the likeliest of a window first.
+
+        Raises:
+            RecordingError: as read_blocks raises it. Some damage shows only at the end, after good windows.
+            LabousError: an option is out of range.
+        """
+        for found in self.analyze_windows(path, top_n, overlap, min_score):
+            yield from found
+
+    def analyze_windows(
+        self, path: str | Path, top_n: int = 3, overlap: float = 0.0, min_score: float | None = None
+    ) -> Iterator[list[Detection]]:
+        """The same as :meth:`analyze`, a list for each window, so that a caller can follow and stop the work."""
+        thresholds = self._thresholds(min_score)
+        if top_n < 1:
+            raise LabousError(f"top_n is {top_n}; it must be at least 1.")
+        rate = self.frontend.sample_rate
+        blocks = recordings.read_blocks(path, rate)
+        for window, logits in self._logits(recordings.windows(blocks, self.frontend, overlap)):
+            start, end = window.start / rate, window.end / rate
+            yield detections(str(path), start, end, sigmoid(logits), self.labels, thresholds, top_n)
+
+    def predict(
+        self,
+        recording: str | Path | NDArray[np.floating],
+        sample_rate: int | None = None,
+        overlap: float = 0.0,
+    ) -> Predictions:
+        """Every label's logit in every window of a recording.
+
+        Args:
+            recording: a file, or samples in -1 … 1: [n_samples], or [n_samples, n_channels] as soundfile gives them.
+            sample_rate: of the samples, Hz; None for the front end's. A file knows its own.
+            overlap: of one window with the next, s.
+
+        Raises:
+            RecordingError: the file cannot be read, is silent, or cut short.
+            SamplesError: the samples have the wrong shape, are none, or are not finite.
+        """
+        rate = self.frontend.sample_rate
+        if isinstance(recording, (str, Path)):
+            if sample_rate is not None:
+                raise ValueError("sample_rate belongs to samples; a file knows its own")
+            blocks = recordings.read_blocks(recording, rate)
+        else:
+            blocks = recordings.resampled([_mono(recording)], sample_rate or rate, rate)
+        seen = list(self._logits(recordings.windows(blocks, self.frontend, overlap)))
+        return Predictions(
+            starts=np.array([window.start for window, _ in seen], np.float64) / rate,
+            ends=np.array([window.end for window, _ in seen], np.float64) / rate,
+            logits=np.array([logits for _, logits in seen], np.float32).reshape(-1, len(self.labels)),
+            labels=self.labels,
+        )
+
+    def _logits(self, windows: Iterator[recordings.Window]) -> Iterator[tuple[recordings.Window, NDArray[np.float32]]]:
+        for window in windows:
+            yield window, self.model.predict(self.mel(window.samples))
+
+    def _thresholds(self, min_score: float | None) -> NDArray[np.float32]:
+        if min_score is None:
+            return np.array([self.manifest.thresholds[label.ebird_code] for label in self.labels], np.float32)
+        if not 0 <= min_score <= 1:
+            raise LabousError(f"min_score is {min_score}; it must be between 0 and 1.")
+        return np.full(len(self.labels), min_score, np.float32)
+
+    def _require(self, name: str) -> None:
+        if name not in self.files:
+            raise BundleError(f"Bundle {str(self.path)!r}: {name} is not listed in SHA256SUMS; fetch the bundle again.")
+
+    def _check_consistency(self) -> None:
+        """Check the manifest against the front end and the labels."""
+        frontend, n_labels = self.frontend, len(self.labels)
+        wanted_in, wanted_out = (1, frontend.n_mels, frontend.n_frames, 1), (1, n_labels)
+        if not self.manifest.models:
+            raise BundleError(f"Bundle {str(self.path)!r} has no model; export the bundle again.")
+        for name, model in self.manifest.models.items():
+            self._check_shape(name, "input", model, wanted_in, "the front end gives")
+            self._check_shape(name, "output", model, wanted_out, f"{self.manifest.labels} needs")
+        codes = {label.ebird_code for label in self.labels}
+        if codes != set(self.manifest.thresholds):
+            odd = sorted(codes ^ set(self.manifest.thresholds))
+            raise BundleError(
+                f"Bundle {str(self.path)!r}: detection.thresholds and {self.manifest.labels} disagree about "
+                f"{', '.join(odd[:5])}; export the bundle again."
+            )
+
+    def _check_shape(self, name: str, side: str, model: ModelFile, wanted: tuple[int, ...], why: str) -> None:
+        shape = (model.input if side == "input" else model.output).shape
+        if shape != wanted:
+            raise BundleError(
+                f"Bundle {str(self.path)!r}: models.{name}.{side}.shape is {list(shape)} and {why} {list(wanted)}; "
+                "export the bundle again."
+            )
+
+
+def _mono(samples: NDArray[np.floating]) -> NDArray[np.float32]:
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2) or not np.issubdtype(array.dtype, np.floating) or array.size == 0:
+        raise SamplesError(
+            f"Samples are {array.dtype} {list(array.shape)}; give floats [n_samples] or [n_samples, n_channels]."
+        )
+    mono = array.astype(np.float32, copy=False)
+    if mono.ndim == 2:
+        mono = mono.mean(axis=1)
+    finite = np.isfinite(mono)
+    if not finite.all():
+        raise SamplesError(f"Sample {int(np.argmin(finite))} is not finite; replace it before asking.")
+    return mono
+
+
+def _read_labels(content: bytes, name: str) -> tuple[Label, ...]:
+    try:
+        rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BundleError(f"{name} is not a UTF-8 table ({error}); export the bundle again.") from error
+    if not rows or rows[0] != _LABEL_COLUMNS:
+        raise BundleError(f"{name}: its first line must be {','.join(_LABEL_COLUMNS)}; export the bundle again.")
+    labels = []
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(_LABEL_COLUMNS) or not all(cell.isprintable() for cell in row) or not row[0]:
+            raise BundleError(f"{name}: line {number} is not four printable columns; export the bundle again.")
+        labels.append(Label(*row))
+    codes = [label.ebird_code for label in labels]
+    if not codes or len(set(codes)) != len(codes):
+        raise BundleError(f"{name} has no label, or the same ebird_code twice; export the bundle again.")
+    return tuple(labels)

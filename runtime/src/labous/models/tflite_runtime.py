@@ -1,0 +1,26 @@
+"""tflite-runtime: the engine for older boards (Python 3.11 at most, numpy below 2)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labous.errors import EngineError
+from labous.models.interpreter import InterpreterModel
+
+
+def open_model(content: bytes, threads: int) -> InterpreterModel:
+    """Prepare a .tflite file; see :func:`labous.models.open_model`."""
+    if int(np.__version__.split(".")[0]) >= 2:
+        # tflite-runtime 2.14 imports under numpy 2 and fails only when a model is opened
+        raise EngineError(
+            f"tflite-runtime needs numpy below 2 and this is {np.__version__}; run: pip install 'numpy<2'"
+        )
+    try:
+        from tflite_runtime.interpreter import Interpreter
+    except ImportError as error:
+        raise EngineError(f"tflite-runtime is installed but cannot be imported ({error}).") from error
+    try:
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(f"tflite-runtime refuses the model: {error}") from error
+    return InterpreterModel(interpreter, "tflite-runtime")

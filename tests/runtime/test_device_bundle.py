@@ -1,0 +1,229 @@
+"""A bundle in use: consistent or refused, and the same answers whichever way it is asked."""
+
+from __future__ import annotations
+
+import copy
+import importlib.resources
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+import labous
+from labous.archive import write_checksums
+from labous.recordings import windows
+from tests.runtime import audio, bundles
+
+LIGHT = "import sys, labous, labous.cli; print(sorted({m.split('.')[0] for m in sys.modules}))"
+
+
+def change_manifest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads((path / "manifest.json").read_text())
+    change(values)
+    bundles.write_manifest(path, values)
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(labous.BundleError) as caught:
+        labous.load(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_every_way_of_asking_gives_the_same_answer(
+    precision: str, bundle_path: Path, zip_path: Path, wav: Path
+) -> None:
+    bundle = labous.load(bundle_path, precision)
+    frontend = bundle.frontend
+    predictions = bundle.predict(wav)
+    samples, rate = soundfile.read(wav, dtype="float32")
+    resampled = soxr.resample(samples.mean(axis=1), rate, frontend.sample_rate, quality="HQ")
+
+    # by hand: mel, then the model's arithmetic
+    weights, bias = bundles.weights(["float32", "int8"].index(precision))
+    mel = labous.MelSpectrogram(frontend)
+    expected = [weights @ mel(w.samples).mean(axis=1) + bias for w in windows([resampled], frontend)]
+    np.testing.assert_allclose(predictions.logits, expected, atol=1e-4)
+    np.testing.assert_array_equal(predictions.starts, [0, 1, 2, 2.5])
+    np.testing.assert_array_equal(predictions.ends, [1, 2, 3, 3.5])
+
+    for again in (
+        bundle.predict(samples, rate),
+        bundle.predict(samples.astype(np.float64), rate),
+        bundle.predict(resampled),
+        labous.load(zip_path, precision).predict(str(wav)),
+    ):
+        np.testing.assert_array_equal(again.logits, predictions.logits)
+
+    found = list(bundle.analyze(wav, top_n=4, min_score=0.0))
+    assert len(found) == 4 * 4
+    for i, detection in enumerate(found):
+        label = [code for code, *_ in bundles.LABELS].index(detection.ebird_code)
+        assert detection.score == pytest.approx(predictions.probabilities[i // 4, label], abs=1e-7)
+        assert (detection.start, detection.end) == (predictions.starts[i // 4], predictions.ends[i // 4])
+        assert detection.recording == str(wav)
+
+
+def test_thresholds_come_from_the_bundle_unless_overridden(bundle_path: Path, wav: Path) -> None:
+    change_manifest(bundle_path, lambda m: m["detection"]["thresholds"].update(hergul=1.0, comcuc=0.0))
+    bundle = labous.load(bundle_path)
+    found = {d.ebird_code for d in bundle.analyze(wav, top_n=4)}
+    assert "comcuc" in found
+    assert "hergul" not in found
+    assert {d.ebird_code for d in bundle.analyze(wav, top_n=4, min_score=0.0)} == {code for code, *_ in bundles.LABELS}
+    best = list(bundle.analyze(wav, top_n=1, min_score=0.0))
+    assert len(best) == 4
+
+
+def test_a_recording_shorter_than_a_window(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = labous.load(bundle_path)
+    samples = audio.noise(0.3, 16_000)
+    found = list(bundle.analyze(audio.write(tmp_path / "s.wav", samples, 16_000, "FLOAT"), min_score=0.0))
+    assert {(d.start, d.end) for d in found} == {(0.0, 0.3)}
+    padded = np.pad(samples[:, 0], (0, 11_200))
+    np.testing.assert_array_equal(bundle.predict(samples).logits, bundle.predict(padded).logits)
+    nothing = bundle.predict(np.ones(1, np.float32), 96_000)  # not one sample at the front end's rate
+    assert nothing.probabilities.shape == (0, 4)
+
+
+@pytest.mark.parametrize("options", [{"top_n": 0}, {"min_score": 1.1}, {"min_score": float("nan")}, {"overlap": 1.0}])
+def test_options_that_cannot_be(options: dict[str, Any], bundle_path: Path, wav: Path) -> None:
+    with pytest.raises(labous.LabousError, match=next(iter(options))):
+        list(labous.load(bundle_path).analyze(wav, **options))
+
+
+@pytest.mark.parametrize(
+    ("samples", "why"),
+    [
+        (np.zeros(0, np.float32), "give floats"),
+        (np.zeros(100, np.int16), "give floats"),
+        (np.zeros((1, 2, 3), np.float32), "give floats"),
+        (np.array([0, 0, np.nan], np.float32), "Sample 2 is not finite"),
+        (np.full((20, 2), np.inf), "Sample 0 is not finite"),
+    ],
+)
+def test_samples_that_cannot_be(samples: np.ndarray, why: str, bundle_path: Path) -> None:
+    with pytest.raises(labous.SamplesError, match=why):
+        labous.load(bundle_path).predict(samples)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda m: m["models"]["float32"]["input"].update(shape=[1, 16, 63, 1]), "models.float32.input.shape"),
+        (lambda m: m["models"]["int8"]["output"].update(shape=[1, 5]), "models.int8.output.shape"),
+        (lambda m: m["frontend"].update(n_mels=17), "shape"),
+        (lambda m: m["models"]["float32"]["input"].update(dtype="int8"), "input of model.tflite is float32"),
+        (lambda m: m["mel"].update(abi_version=2), "melspec.wasm has ABI version 1"),
+        (lambda m: m["detection"]["thresholds"].pop("comcuc"), "comcuc"),
+        (lambda m: m["detection"]["thresholds"].update(x=0.5), "disagree about x"),
+        (lambda m: m.update(labels="species.csv"), "species.csv is not listed"),
+        (lambda m: m["mel"].update(file="../melspec.wasm"), "../melspec.wasm is not listed"),
+        (lambda m: m["models"].pop("float32"), "no float32 model; it has: int8"),
+        (lambda m: m["models"].clear(), "has no model"),
+        (lambda m: m.update(schema_version=2), "schema version 2"),
+    ],
+)
+def test_a_bundle_at_odds_with_itself_is_refused(change: Callable[[Any], object], why: str, bundle_path: Path) -> None:
+    change_manifest(bundle_path, change)
+    assert why in refusal(bundle_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "MODEL_CARD.md", "model.onnx", "golden/golden.npz"])
+def test_an_incomplete_bundle_is_refused(name: str, bundle_path: Path) -> None:
+    (bundle_path / name).unlink()
+    write_checksums(bundle_path)
+    assert f"{name} is not listed" in refusal(bundle_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ("", "first line"),
+        ("code,name\n", "first line"),
+        ("ebird_code,scientific_name,common_name,french_name\n", "no label"),
+        ("ebird_code,scientific_name,common_name,french_name\na,b,c\n", "line 2"),
+        ("ebird_code,scientific_name,common_name,french_name\na,b,c,\x1b[2J\n", "line 2"),
+        ("ebird_code,scientific_name,common_name,french_name\na,b,c,d\na,b,c,d\n", "twice"),
+        ('ebird_code,scientific_name,common_name,french_name\n"a,b,c,d\n', "not a UTF-8 table"),
+        ("ebird_code,scientific_name,common_name,french_name\n\udcff,b,c,d\n", "not a UTF-8 table"),
+    ],
+)
+def test_bad_labels_are_refused(labels: str, why: str, bundle_path: Path) -> None:
+    (bundle_path / "labels.csv").write_bytes(labels.encode("utf-8", "surrogateescape"))
+    write_checksums(bundle_path)
+    assert why in refusal(bundle_path)
+
+
+def test_a_model_of_another_shape_is_refused(bundle_path: Path) -> None:
+    (bundle_path / "model.tflite").write_bytes(bundles.tflite_model(*bundles.weights(0), n_frames=61))
+    write_checksums(bundle_path)
+    assert "input of model.tflite is float32 [1, 16, 61, 1]" in refusal(bundle_path)
+    assert labous.load(bundle_path, "int8").labels[0].ebird_code == "eurrob1"
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "melspec.wasm"])
+def test_what_an_engine_refuses_is_named(name: str, bundle_path: Path) -> None:
+    (bundle_path / name).write_bytes(b"something else")
+    write_checksums(bundle_path)
+    with pytest.raises(labous.EngineError, match=name):
+        labous.load(bundle_path)
+
+
+def test_the_bundles_own_mel_module_is_used(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_packaged_module(package: str) -> None:
+        raise AssertionError("the packaged module was asked for")
+
+    monkeypatch.setattr(importlib.resources, "files", no_packaged_module)
+    labous.load(bundle_path).mel.power(np.ones(600, np.float32))
+
+
+def test_a_synthetic_bundle_says_so_every_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = bundles.write_bundle(tmp_path / "s", synthetic=True)
+    for _ in range(2):
+        caplog.clear()
+        assert labous.load(path).synthetic
+        assert [(r.name, r.levelno) for r in caplog.records] == [("labous", logging.WARNING)]
+        assert "synthetic sound (test)" in caplog.text
+
+
+def test_a_real_bundle_says_nothing(bundle_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not labous.load(bundle_path).synthetic
+    assert caplog.records == []
+
+
+def test_reading_needs_no_engine(bundle_path: Path) -> None:
+    (bundle_path / "model.tflite").write_bytes(b"something else")
+    write_checksums(bundle_path)
+    bundle = labous.Bundle.read(bundle_path)
+    assert len(bundle.labels) == 4
+    assert bundle.with_precision("int8").model.n_labels == 4
+
+
+def test_importing_labous_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    for package in ("numpy", "wasmtime", "soundfile", "soxr", "ai_edge_litert", "tensorflow", "librosa"):
+        assert f"'{package}'" not in done.stdout
+
+
+def test_the_public_names_are_all_there() -> None:
+    assert {name for name in labous.__all__ if getattr(labous, name) is None} == set()
+    assert set(dir(labous)) == set(labous.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        labous.nothing  # noqa: B018
+
+
+def test_a_manifest_is_not_changed_by_reading(bundle_path: Path) -> None:
+    before = json.loads((bundle_path / "manifest.json").read_text())
+    after = copy.deepcopy(before)
+    labous.load(bundle_path)
+    assert json.loads((bundle_path / "manifest.json").read_text()) == after

@@ -1,0 +1,160 @@
+"""A manifest is read key by key, and every error names its key."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labous._version import __version__
+from labous.errors import BundleError
+from labous.manifest import Manifest
+from tests.runtime import bundles
+
+
+def parse(values: Any) -> Manifest:
+    return Manifest.from_json(json.dumps(values).encode())
+
+
+def refusal(values: Any) -> str:
+    with pytest.raises(BundleError) as caught:
+        parse(values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def leaves(values: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from leaves(value, (*path, key))
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+
+
+def parent_of(values: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path[:-1]:
+        values = values[key]
+    return values
+
+
+MANIFEST = bundles.manifest()
+# what holds names of the bundle's own choice may lose one; the front end has its own tests
+FREE = ("models", "metrics", "golden.tolerance", "detection.thresholds")
+REQUIRED = [
+    path
+    for path in leaves(MANIFEST)
+    if isinstance(path[-1], str) and dotted(path[:-1]) not in FREE and path[0] not in ("frontend", "metrics")
+]
+TYPED = [path for path in leaves(MANIFEST) if path[0] != "frontend" and "shape" not in path[:-1]]
+
+
+def test_every_key_is_read() -> None:
+    manifest = parse(MANIFEST)
+    assert manifest.frontend == bundles.FRONTEND
+    assert manifest.models["int8"].input.shape == (1, 16, 62, 1)
+    assert manifest.models["float32"].ops[1].name == "FULLY_CONNECTED"
+    assert manifest.thresholds["hergul"] == 0.5
+    assert manifest.metrics["keras"] == {"macro_roc_auc": 0.97, "cmap": 0.8, "top1": 0.75, "row_f1": None}
+    assert manifest.golden.tolerance == {"mel": 1e-5, "float32": 1e-3, "int8": 0.5}
+    assert manifest.dataset.synthetic is False
+    assert set(manifest.files) == {
+        "melspec.wasm", "labels.csv", "model.tflite", "model_int8.tflite", "model.onnx", "golden/golden.npz",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", REQUIRED, ids=dotted)
+def test_a_missing_key_is_named(path: tuple[str | int, ...]) -> None:
+    values = copy.deepcopy(MANIFEST)
+    del parent_of(values, path)[path[-1]]
+    assert f"manifest.json: {dotted(path)} is missing" in refusal(values)
+
+
+@pytest.mark.parametrize("path", TYPED, ids=dotted)
+def test_a_value_of_the_wrong_type_is_named(path: tuple[str | int, ...]) -> None:
+    wrongs: list[Any] = [[], True, -1, "\x1b[31m", {"a": []}]
+    for wrong in wrongs:
+        values = copy.deepcopy(MANIFEST)
+        parent = parent_of(values, path)
+        if type(parent[path[-1]]) is type(wrong):
+            continue
+        parent[path[-1]] = wrong
+        message = refusal(values)
+        assert dotted(path) in message
+        assert "\x1b" not in message
+
+
+@pytest.mark.parametrize("shape", [[], [0], [-1], [1.5], [True], ["1"], [2**40], [1] * 9, 5])
+def test_a_shape_that_cannot_be_is_named(shape: Any) -> None:
+    values = copy.deepcopy(MANIFEST)
+    values["models"]["int8"]["input"]["shape"] = shape
+    assert "models.int8.input.shape" in refusal(values)
+
+
+def test_a_newer_schema_is_refused_with_both_versions() -> None:
+    message = refusal({"schema_version": 2, "all": "different"})
+    assert "schema version 2" in message
+    assert "reads up to 1" in message
+    assert "pip install -U labous" in message
+
+
+@pytest.mark.parametrize("needed", ["0.1.1", "0.2", "1", "99.0.0.dev3"])
+def test_a_bundle_that_needs_a_newer_runtime_is_refused(needed: str) -> None:
+    message = refusal(MANIFEST | {"min_runtime": needed})
+    assert needed in message
+    assert __version__ in message
+    assert "pip install -U labous" in message
+
+
+@pytest.mark.parametrize("needed", ["0", "0.0.9", "0.1", "0.1.0", "0.1.0.0"])
+def test_an_older_or_equal_min_runtime_is_accepted(needed: str) -> None:
+    assert parse(MANIFEST | {"min_runtime": needed}).min_runtime == needed
+
+
+@pytest.mark.parametrize("needed", ["", "new", "v1", "-1"])
+def test_a_min_runtime_that_is_no_version_is_refused(needed: str) -> None:
+    assert "min_runtime" in refusal(MANIFEST | {"min_runtime": needed})
+
+
+def test_front_end_errors_say_where() -> None:
+    unknown = MANIFEST | {"frontend": MANIFEST["frontend"] | {"n_bels": 3}}
+    assert "n_bels" in refusal(unknown)
+    impossible = MANIFEST | {"frontend": MANIFEST["frontend"] | {"sample_rate": 10**400}}
+    assert "frontend holds a number" in refusal(impossible)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"{", b"[]", b"null", b"\xff\xfe", b"1" * 10_000, b"[" * 100_000, b'{"a":' * 100_000,
+        b'{"schema_version": 1e400}', b'{"schema_version": NaN}', b'{"schema_version": true}',
+    ],
+)  # fmt: skip
+def test_hostile_bytes_are_refused_in_a_sentence(text: bytes) -> None:
+    with pytest.raises(BundleError, match=r"^manifest\.json") as caught:
+        Manifest.from_json(text)
+    assert len(str(caught.value)) < 300
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(path=st.sampled_from(list(leaves(MANIFEST))), value=json_values)
+def test_any_value_anywhere_is_read_or_refused(path: tuple[str | int, ...], value: Any) -> None:
+    values = copy.deepcopy(MANIFEST)
+    parent_of(values, path)[path[-1]] = value
+    try:
+        parse(values)
+    except BundleError as error:
+        assert len(str(error)) < 500
