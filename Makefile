@@ -9,7 +9,6 @@ PY := $(BIN)/python
 # extra settings for a run, e.g. make train ARGS="fit.epochs=60"
 ARGS ?=
 
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUTF8 := 1
 
 .PHONY: help setup wasm train repro test test-fast lint wheel parity golden notebooks bench-mel lock clean
@@ -58,6 +57,7 @@ test-fast: setup ## the fast tests, under two minutes
 
 lint: $(VENV)/.ready ## style and types
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo 'labous: error: some files are not formatted; run .venv/bin/ruff format .'; exit 1; }
 	@$(BIN)/mypy
 
 wheel: setup ## the device wheel, into dist/

@@ -76,22 +76,27 @@ def disturb(
     power = to_power(mel, frontend)
     if rng.random() < augment.mixup_probability:
         second = to_power(other, frontend)
-        power = power + second * _level(power, second, rng.uniform(*augment.mixup_snr_db))
+        power = power + second * _level(power, second, _between(augment.mixup_snr_db, rng))
         targets = np.maximum(targets, other_targets)
     if rng.random() < augment.noise_probability:
-        noise = _noise(power.shape, rng.uniform(*augment.noise_slope_db), frontend, rng)
-        power = power + noise * _level(power, noise, rng.uniform(*augment.noise_snr_db))
-    power = power * np.float32(10 ** (rng.uniform(*augment.gain_db) / 10))
+        noise = _noise(power.shape, _between(augment.noise_slope_db, rng), frontend, rng)
+        power = power + noise * _level(power, noise, _between(augment.noise_snr_db, rng))
+    power = power * 10 ** (_between(augment.gain_db, rng) / 10)
     mixed = to_input(power, frontend)
     _mask(mixed, augment, frontend, rng)
     return mixed, targets
 
 
-def _level(power: Array, other: Array, snr_db: float) -> np.float32:
+def _between(pair: Sequence[float], rng: np.random.Generator) -> float:
+    low, high = pair
+    return float(rng.uniform(low, high))
+
+
+def _level(power: Array, other: Array, snr_db: float) -> float:
     """The factor that puts ``other`` snr_db below ``power``, by their 99th percentiles over time: calls are short."""
-    loud = np.percentile(power.sum(axis=0), 99)
-    quiet = np.percentile(other.sum(axis=0), 99)
-    return np.float32(loud / max(float(quiet), 1e-20) * 10 ** (-snr_db / 10))
+    loud = float(np.percentile(power.sum(axis=0), 99))
+    quiet = float(np.percentile(other.sum(axis=0), 99))
+    return loud / max(quiet, 1e-20) * 10 ** (-snr_db / 10)
 
 
 def _noise(shape: tuple[int, ...], slope_db: float, frontend: Frontend, rng: np.random.Generator) -> Array:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 _CONFIG_NAME = "config"
 _INTERRUPTED = 130
+# What TensorFlow cannot do it also says in exceptions. Without oneDNN sums are taken in one order on every CPU.
+_QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,15 @@ class Split:
     valid: float
     test: float
     soundscapes_valid: float
+
+    def __post_init__(self) -> None:
+        for name in ("valid", "test", "soundscapes_valid"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"split.{name} is {getattr(self, name)}; a share is at least 0 and less than 1.")
+        if self.valid + self.test >= 1:
+            raise ConfigError(
+                f"split.valid and split.test are {self.valid} and {self.test}; something must be left to train on."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +186,7 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
     try:
         with hydra.initialize_config_dir(str(CONF_DIR), version_base=None):
             config = hydra.compose(_CONFIG_NAME, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: experiment=null
         raise ConfigError(f"Configuration: {_explain(error)}") from error
     return settings_from(config)
 
@@ -205,7 +216,8 @@ def stage_main(run: Callable[[Settings], None]) -> Callable[[], None]:
             run(settings_from(config))
 
     def main() -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        for name, value in _QUIET_TENSORFLOW.items():
+            os.environ.setdefault(name, value)
         sweeping = any(a in ("-m", "--multirun") for a in sys.argv[1:])
         words = [a for a in sys.argv[1:] if not a.startswith("-")]
         if len(words) == len(sys.argv) - 1 and not sweeping:

@@ -20,4 +20,5 @@ def say(line: str) -> None:
 
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
     """A progress bar on standard error over ``items``."""
-    return tqdm(items, desc=f"{description:<9}", total=total, unit=unit, dynamic_ncols=True, mininterval=0.5)
+    # None: only where someone is watching
+    return tqdm(items, desc=f"{description:<9}", total=total, unit=unit, dynamic_ncols=True, leave=False, disable=None)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ class Engine:
         if not Path(python).exists():
             raise EngineUnavailable(
                 f"{self.name} runs in an environment of its own, and {python} is not there: "
-                f"run make tflite-env, or let {TFLITE_PYTHON_VARIABLE} name a Python that has it."
+                f"run make setup, or let {TFLITE_PYTHON_VARIABLE} name a Python that has it."
             )
         command = [python, str(_WORKER), self.name, *map(str, arguments)]
         try:
@@ -118,13 +118,19 @@ class Engine:
             raise EngineError(f"{self.name} did not finish within {_TIMEOUT_SECONDS} s.") from None
 
 
-def compare(files: Mapping[str, bytes], inputs: NDArray[np.float32], reference: NDArray[np.float32]) -> pd.DataFrame:
+def compare(
+    files: Mapping[str, bytes],
+    inputs: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    engines: Sequence[str] = TFLITE_ENGINES + ONNX_ENGINES,
+) -> pd.DataFrame:
     """Run every file in every engine that takes its kind.
 
     Args:
         files: bytes by file name; ``NAME.onnx`` is the twin of ``NAME.tflite``.
         inputs: mel arrays, float32 [n, n_mels, n_frames].
         reference: Keras's logits for them, float32 [n, n_labels].
+        engines: names of those to run, LiteRT before the others that are measured against it.
 
     Returns:
         A row per engine and file with ``COLUMNS``: largest difference to the reference and to LiteRT on the same file
@@ -136,10 +142,9 @@ def compare(files: Mapping[str, bytes], inputs: NDArray[np.float32], reference: 
     """
     rows = []
     litert: dict[str, NDArray[np.float32]] = {}
-    for name in TFLITE_ENGINES + ONNX_ENGINES:
-        engine = Engine(name)
+    for engine in map(Engine, engines):
         for file in sorted(file for file in files if file.endswith(engine.suffix)):
-            row: dict[str, object] = dict.fromkeys(COLUMNS) | {"engine": name, "file": file}
+            row: dict[str, object] = dict.fromkeys(COLUMNS) | {"engine": engine.name, "file": file}
             try:
                 row["version"] = engine.version()
                 outputs = engine.run(files[file], inputs[..., np.newaxis])
@@ -150,7 +155,7 @@ def compare(files: Mapping[str, bytes], inputs: NDArray[np.float32], reference: 
             except EngineError as error:
                 row["status"] = f"failed: {error}"
             else:
-                if name == "litert":
+                if engine.name == "litert":
                     litert[file] = outputs
                 row |= _differences(outputs, reference, litert.get(Path(file).stem + ".tflite"))
             rows.append(row)

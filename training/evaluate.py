@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labous.detect import sigmoid
 from labous.frontend import Frontend
 from labous.recordings import read_blocks, windows
 from training.console import progress
@@ -106,11 +107,6 @@ def hear_all(paths: Sequence[str], listener: Listener, overlap_seconds: float) -
     return {path: listener.hear(path, overlap_seconds) for path in progress(unique, "listening", unit="rec")}
 
 
-def probabilities(logits: Scores) -> Scores:
-    """The logistic function of logits."""
-    return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-
-
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """Rows to be scored: their names, truth [n, n_labels], and probabilities by engine [n, n_labels]."""
@@ -145,7 +141,7 @@ def soundscape_rows(
             found.append(heard[path].logits[engine][inside].max(axis=0))
         return found
 
-    return _rows(list(soundscapes.row_id), _truth(soundscapes["labels"], codes), scores)
+    return _rows(list(soundscapes.row_id), _truth(list(soundscapes["labels"]), codes), scores)
 
 
 def join(*parts: Rows) -> Rows:
@@ -162,7 +158,7 @@ def _rows(names: list[str], truth: Truth, logits: Callable[[str], list[Scores]])
     return Rows(
         names,
         truth,
-        {engine: probabilities(np.array(logits(engine), np.float32).reshape(-1, n_labels)) for engine in ENGINES},
+        {engine: sigmoid(np.array(logits(engine), np.float32).reshape(-1, n_labels)) for engine in ENGINES},
     )
 
 

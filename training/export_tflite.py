@@ -165,7 +165,7 @@ def _tidied(converted: bytes) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     class AlignedBuilder(flatbuffers.Builder):
-        """The schema asks for buffers on 16 bytes, which the Python generator forgets; ARM faults without."""
+        """The schema asks for buffers on 16 bytes, which its Python builder does not do."""
 
         def CreateNumpyVector(self, x: NDArray[Any]) -> int:
             self.Prep(16, x.nbytes)

@@ -34,9 +34,9 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any], per_label: pd.
         )
     )
     species = "\n".join(
-        f"| {row.ebird_code} | *{row.scientific_name}* | {row.common_name} | {row.french_name} "
-        f"| {row.train_recordings} | {row.test_rows} | {_number(row.average_precision_int8)} |"
-        for row in per_label.itertuples()
+        f"| {row['ebird_code']} | *{row['scientific_name']}* | {row['common_name']} | {row['french_name']} "
+        f"| {row['train_recordings']} | {row['test_rows']} | {_number(row['average_precision_int8'])} |"
+        for row in per_label.to_dict("records")
     )
     granted = "\n".join(f"- {licence or 'not stated'}: {count} recordings" for licence, count in licences.items())
     small = manifest["models"]["int8"]

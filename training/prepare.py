@@ -22,6 +22,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,7 +47,7 @@ def prepare(settings: Settings) -> None:
     dataset, place = settings.dataset, settings.paths.prepared
     dataset.fetch()
     recordings, soundscapes, species = dataset.recordings(), dataset.soundscapes(), dataset.species()
-    outcomes = pd.DataFrame(_features(settings, recordings), columns=[f.name for f in dataclasses.fields(Outcome)])
+    outcomes = pd.DataFrame([dataclasses.asdict(outcome) for outcome in _features(settings, recordings)])
     table = recordings.merge(outcomes, on="recording_id", validate="one_to_one")
     notes = dataset.notes()
     absent = pd.DataFrame({"recording_id": notes.missing, "reason": "listed in the metadata, and not on disk"})
@@ -78,7 +79,7 @@ def prepare(settings: Settings) -> None:
     }.items():
         with written_beside(place / f"{name}.csv") as beside:
             frame.to_csv(beside, index=False)
-    summary = {
+    summary: dict[str, Any] = {
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
         "revision": dataset.revision(),

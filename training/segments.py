@@ -56,5 +56,3 @@ def segments_of(samples: np.ndarray, frontend: Frontend, backend: str) -> np.nda
     if frontend.frames_are_local and len(samples) >= frontend.window_samples:
         return mel(samples)[None]
     return np.stack([mel(window.samples) for window in windows([samples], frontend)])
-
-

@@ -32,7 +32,7 @@ def split(recordings: pd.DataFrame, seed: int, valid: float, test: float) -> pd.
     :param test: share to test on, 0 ≤ test, valid + test < 1
     :raises ConfigError: for shares outside these bounds, and for no recordings
     """
-    if valid < 0.0 or test < 0.0 or valid + test >= 1.0:
+    if not (valid >= 0.0 and test >= 0.0 and valid + test < 1.0):  # so written, it refuses NaN too
         raise ConfigError(
             f"split.valid is {valid} and split.test {test}: neither may be negative, nor their sum reach 1"
         )
@@ -76,7 +76,8 @@ def _deal(
     """Part (index into `part_shares`) of each row, the same for all rows of a group.
 
     The cost of a deal is, over labels and parts, the squared difference between the share that a part has of a label
-    and the share that it should have, plus the part's penalty where it misses a label altogether. Each of a few random deals is improved by moving one group at a time for as long as that helps.
+    and the share that it should have, plus the part's penalty where it misses a label altogether.
+    Each of a few random deals is improved by moving one group at a time for as long as that helps.
     """
     shares, penalties = np.asarray(part_shares), np.asarray(part_penalties)
     names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)

@@ -67,7 +67,14 @@ FIT = Stage(
 EXPORT = Stage(
     "export",
     ("frontend", "fit", "export"),
-    ("training/export.py", "training/export_tflite.py", "training/gate.py", "training/tflite_file.py"),
+    (
+        "training/export.py",
+        "training/export_tflite.py",
+        "training/gate.py",
+        "training/tflite_file.py",
+        "training/engines.py",
+        "training/engine_workers",
+    ),
     ("prepare", "fit"),
     lambda settings: settings.paths.export,
 )
@@ -79,6 +86,7 @@ VALIDATE = Stage(
         "training/evaluate.py",
         "training/metrics.py",
         "training/engines.py",
+        "training/engine_workers",
         "training/report.py",
         *_DEVICE,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, Literal
 
 import pandas as pd
 from rich import box
@@ -12,6 +13,14 @@ from training.config import Settings
 from training.console import console, say
 
 _ROWS = (("macro ROC-AUC", "macro_roc_auc"), ("cmAP", "cmap"), ("top-1", "top1"), ("F1, row-wise", "row_f1"))
+_ENGINE_COLUMNS: dict[str, Literal["left", "right"]] = {
+    "engine": "left",
+    "version": "left",
+    "file": "left",
+    "logits to Keras": "right",
+    "same top-1": "right",
+    "status": "left",
+}
 _COLUMNS = (("Keras", "keras"), ("TFLite float32", "float32"), ("TFLite int8", "int8"))
 
 
@@ -40,7 +49,7 @@ def show(settings: Settings) -> None:
     say(f"bundle [bold]{place}[/]")
 
 
-def _quality(metrics: dict, manifest: dict) -> None:
+def _quality(metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for title, _ in _COLUMNS:
@@ -60,16 +69,18 @@ def _quality(metrics: dict, manifest: dict) -> None:
     console.print(table)
 
 
-def _costs(models: dict, name: str) -> list[str]:
+def _costs(models: dict[str, Any], name: str) -> list[str]:
     # the converter folds batch normalisation, so what Keras counts is not what is shipped
     return ["", *(f"{models[engine][name]:,}" for engine in ("float32", "int8"))]
 
 
 def _engines(engines: pd.DataFrame) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="the same files in every engine", title_justify="left")
-    for column in ("engine", "version", "file", "largest difference to Keras", "status"):
-        table.add_column(column, justify="right" if "difference" in column else "left")
-    for row in engines.itertuples():
-        difference = "" if pd.isna(row.max_abs_difference) else f"{row.max_abs_difference:.1e}"
-        table.add_row(str(row.engine), str(row.version), str(row.file), difference, str(row.status))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, justify in _ENGINE_COLUMNS.items():
+        table.add_column(column, justify=justify, no_wrap=column != "status")
+    for row in engines.to_dict("records"):
+        difference = "" if pd.isna(row["max_abs_difference"]) else f"{row['max_abs_difference']:.1e}"
+        agreeing = "" if pd.isna(row["argmax_equal"]) else f"{100 * row['argmax_equal']:.0f} %"
+        version = "" if pd.isna(row["version"]) else str(row["version"])
+        table.add_row(row["engine"], version, row["file"], difference, agreeing, row["status"])
     console.print(table)

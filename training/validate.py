@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labous.detect import sigmoid
 from labous.frontend import Frontend
 from training.config import Settings, stage_main
 from training.console import say
@@ -28,7 +29,6 @@ from training.evaluate import (
     first_window,
     hear_all,
     join,
-    probabilities,
     recording_rows,
     soundscape_rows,
 )
@@ -89,8 +89,8 @@ def validate(settings: Settings) -> None:
     write_text(place / "thresholds.json", json.dumps(dict.fromkeys(codes, threshold), indent=1) + "\n")
     write_text(place / "metrics.json", json.dumps(_without_nan(metrics), indent=1, sort_keys=True) + "\n")
     examples = [
-        Example(window, _heard_title(row, heard[row.path].logits["int8"][0], labels))
-        for window, row in zip(mels, shown.itertuples(), strict=True)
+        Example(window, _heard_title(code, heard[path].logits["int8"][0], labels))
+        for window, code, path in zip(mels, shown.primary_label, shown.path, strict=True)
     ]
     summary = json.loads((settings.paths.prepared / "summary.json").read_text())
     history = pd.read_csv(settings.paths.fit / "history.csv")
@@ -105,13 +105,11 @@ def _spread(recordings: pd.DataFrame, at_most: int) -> pd.DataFrame:
     return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, min(at_most, len(ordered))).round().astype(int))]
 
 
-def _heard_title(row: Any, logits: np.ndarray, labels: pd.DataFrame) -> str:
+def _heard_title(code: str, logits: np.ndarray, labels: pd.DataFrame) -> str:
     names = labels.set_index("ebird_code").common_name
     best = np.argsort(logits)[::-1][:2]
-    heard = ", ".join(
-        f"{labels.common_name[i]} {p:.2f}" for i, p in zip(best, probabilities(logits[best]), strict=True)
-    )
-    return f"{names[row.primary_label]}; heard (int8): {heard}"
+    heard = ", ".join(f"{labels.common_name[i]} {p:.2f}" for i, p in zip(best, sigmoid(logits[best]), strict=True))
+    return f"{names[code]}; heard (int8): {heard}"
 
 
 def _exported(place: Path) -> dict[str, bytes]:

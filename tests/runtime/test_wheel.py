@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -16,56 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.runtime import audio, bundles
+from tests.wheels import ROOT, environment, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
-ROOT = Path(__file__).parents[2]
 MAX_WHEEL_BYTES = 150 * 1000
 MAX_ENVIRONMENT_BYTES = 200 * 10**6
 ABSENT = ("tensorflow", "keras", "librosa", "pandas", "scipy", "sklearn", "numba")
 PROBE = f"import importlib.util as u; print([p for p in {ABSENT!r} if u.find_spec(p)])"
-
-
-def run(*command: object, cwd: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    if check and done.returncode != 0:
-        raise AssertionError(f"{command}: {done.stdout}\n{done.stderr}")
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def uv(*arguments: object, cwd: Path | None = None) -> None:
-    run(sys.executable, "-m", "uv", "--quiet", *arguments, cwd=cwd)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    dist = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist, cwd=ROOT / "runtime")
-    (found,) = dist.iterdir()
-    return found
-
-
-def environment(folder: Path, wheel: Path, extras: str, lock: str) -> Path:
-    """A new environment with the wheel and its extras, at the versions of a lock file; its Python."""
-    uv("venv", "--python", sys.executable, folder)
-    python = folder / "bin/python"
-    uv("pip", "install", "--python", python, f"{wheel}[{extras}]", "--constraint", ROOT / lock)
-    return python
-
-
-@pytest.fixture(scope="module")
-def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return environment(tmp_path_factory.mktemp("device") / "venv", wheel, "litert,audio", "requirements.lock")
 
 
 @pytest.fixture(scope="module")

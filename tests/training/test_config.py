@@ -69,7 +69,10 @@ def test_a_value_that_must_be_given_is_asked_for():
 def test_the_command_line_says_it_without_a_traceback():
     told = subprocess.run(
         [sys.executable, "-m", "training.prepare", "fit.epoks=3"],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
     )
     assert told.returncode == 1
     assert told.stderr.startswith("labous: error: ")

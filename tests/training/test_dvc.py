@@ -41,9 +41,9 @@ def test_conf_files_and_code_are_named_as_deps(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_what_comes_before_is_named(name):
     for before in STAGES[name].after:
-        assert outs(before) & {d for d in deps(name)} or any(
-            is_named(out, deps(name)) for out in outs(before)
-        ), f"{name} reads what {before} leaves"
+        assert outs(before) & set(deps(name)) or any(is_named(out, deps(name)) for out in outs(before)), (
+            f"{name} reads what {before} leaves"
+        )
 
 
 @pytest.mark.parametrize("name", DVC)

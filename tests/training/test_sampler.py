@@ -10,7 +10,9 @@ SETTINGS = compose()
 FRONTEND, AUGMENT = SETTINGS.frontend, SETTINGS.augment
 CODES = ["comcuc", "gretit1", "tawowl1"]
 OFF = dict.fromkeys(("mixup_probability", "noise_probability"), 0.0) | {
-    "gain_db": [0.0, 0.0], "time_masks": 0, "frequency_masks": 0,
+    "gain_db": [0.0, 0.0],
+    "time_masks": 0,
+    "frequency_masks": 0,
 }
 
 
@@ -33,7 +35,11 @@ def sampler(tmp_path):
         rows.append((primary, secondary, f"{i}.npy"))
     table = pd.DataFrame(rows, columns=["primary_label", "secondary_labels", "feature"])
     return lambda augment=AUGMENT, **told: Sampler(
-        table, tmp_path, CODES, FRONTEND, augment,
+        table,
+        tmp_path,
+        CODES,
+        FRONTEND,
+        augment,
         **{"seed": 3, "batch_size": 16, "label_smoothing": 0.0, "secondary_weight": 0.5, "crop_candidates": 2} | told,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -171,15 +171,19 @@ def require_recordings(
     if not empty:
         return
     lines = {} if table is None else table_lines(table)
-    named = [
-        f"{code}"
-        + (f" (line {lines[code]})" if code in lines else "")
-        + f": {reasons.get(code, 'the data set has no recording of it')}"
-        for code in empty
-    ]
-    shown = "; ".join(named[:8]) + (f"; and {len(named) - 8} more" if len(named) > 8 else "")
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for code in empty:
+        line = f" (line {lines[code]})" if code in lines else ""
+        by_reason[reasons.get(code, "the data set does not have")].append(code + line)
+    said = "; ".join(f"{reason}: {_some(codes)}" for reason, codes in sorted(by_reason.items()))
     where = "the species" if table is None else f"the species table {find_table(table)}"
-    raise DatasetError(f"{where} has {len(empty)} without a recording ({shown}): correct the code or delete the line")
+    raise DatasetError(f"{where} asks for birds without a recording ({said}): correct the code or delete the line")
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def hash_tables(species: Sequence[Species], recordings: pd.DataFrame, soundscapes: pd.DataFrame) -> str:

@@ -72,7 +72,9 @@ class Region:
         """Boolean per row of train_metadata.csv: to be left out."""
         latitude = pd.to_numeric(metadata["latitude"], errors="coerce")
         longitude = pd.to_numeric(metadata["longitude"], errors="coerce")
-        inside = latitude.between(*self.latitude) & longitude.between(*self.longitude)
+        inside = latitude.between(self.latitude[0], self.latitude[1]) & longitude.between(
+            self.longitude[0], self.longitude[1]
+        )
         return metadata["primary_label"].isin(list(self.codes)) & latitude.notna() & longitude.notna() & ~inside
 
 
@@ -158,12 +160,10 @@ class BirdClef2021:
             rows,
             rows["rating"] >= self.min_rating,
             reasons,
-            f"none of its recordings is rated {self.min_rating:g} or more",
+            f"no recording rated {self.min_rating:g} or more",
         )
         if self.region is not None:
-            rows = _keep(
-                rows, ~self.region.outside(rows), reasons, "all of its recordings come from outside dataset.region"
-            )
+            rows = _keep(rows, ~self.region.outside(rows), reasons, "all recordings from outside dataset.region")
         rows["recording_id"] = [
             f"{AUDIO}/{code}/{file}" for code, file in zip(rows["primary_label"], rows["filename"], strict=True)
         ]
@@ -172,7 +172,7 @@ class BirdClef2021:
         }
         present = rows["recording_id"].isin(on_disk)
         missing = sorted(rows.loc[~present, "recording_id"])
-        rows = _keep(rows, present, reasons, f"none of its files is below {self.root / AUDIO}")
+        rows = _keep(rows, present, reasons, f"no file below {self.root / AUDIO}")
         require_recordings(rows, self._species, reasons, self.table)
 
         dropped: Counter[str] = Counter()
@@ -199,24 +199,25 @@ class BirdClef2021:
         require_columns(path, list(table.columns), LABEL_COLUMNS)
         files = {"_".join(file.stem.split("_")[:2]): file for file in (self.root / SOUNDSCAPES).glob("*.ogg")}
         rows = []
-        for line, row in enumerate(table.itertuples(index=False), start=2):
-            file = files.get(f"{row.audio_id}_{row.site}")
+        cells = zip(*(table[column] for column in LABEL_COLUMNS), strict=True)
+        for line, (row_id, site, audio_id, seconds, birds) in enumerate(cells, start=2):
+            file = files.get(f"{audio_id}_{site}")
             if file is None:
                 raise DatasetError(
-                    f"{path}, line {line}: there is no {row.audio_id}_{row.site}_*.ogg in {self.root / SOUNDSCAPES}: "
+                    f"{path}, line {line}: there is no {audio_id}_{site}_*.ogg in {self.root / SOUNDSCAPES}: "
                     f"put the file there or delete its rows"
                 )
             try:
-                end = float(row.seconds)
+                end = float(seconds)
             except ValueError:
                 raise DatasetError(
-                    f"{path}, line {line}: seconds is {row.seconds!r}: write the window's end in seconds"
+                    f"{path}, line {line}: seconds is {seconds!r}: write the window's end in seconds"
                 ) from None
-            codes = [ALIASES.get(code, code) for code in row.birds.split() if code != NO_CALL]
+            codes = [ALIASES.get(code, code) for code in birds.split() if code != NO_CALL]
             dropped.update(code for code in codes if code not in self._codes)
             labels = sorted({code for code in codes if code in self._codes})
             identifier = f"{SOUNDSCAPES}/{file.name}"
-            rows.append((row.row_id, identifier, str(file.resolve()), end - LABEL_SECONDS, end, labels))
+            rows.append((row_id, identifier, str(file.resolve()), end - LABEL_SECONDS, end, labels))
         frame = pd.DataFrame(rows, columns=list(SOUNDSCAPE_COLUMNS))
         return frame.sort_values(["recording_id", "start_seconds"], ignore_index=True), dropped
 

@@ -93,14 +93,14 @@ class FolderDataset:
         species = self.species()
         codes = {label.ebird_code for label in species}
         root = self.root.resolve()
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for path in self._files:
             if path.parts[0] in codes:
                 name = path.as_posix()
                 author = self._authors.get(name, f"unknown {name}")
                 rows.append((name, str(root / path), path.parts[0], [], author, 0.0, "", ""))
         frame = pd.DataFrame(rows, columns=list(RECORDING_COLUMNS))
-        reasons = {code: f"there is no recording in {self.root / code}" for code in codes}
+        reasons = dict.fromkeys(codes, f"no recording in a folder of that name in {self.root}")
         require_recordings(frame, species, reasons, self.table)
         return frame
 

@@ -93,39 +93,31 @@ def herring_gull(bird: Bird, rng: Generator) -> Signal:
 
 
 def tawny_owl(bird: Bird, rng: Generator) -> Signal:
-    """The male's hoot near 800 Hz: one long "hooo" of 0.9 s that sinks at its end, 2 to 3 s of silence, a short "hu",
-    then a hoot of 1.5 s that trembles about 14 times a second. The female (one bird in three here) calls a sharp,
-    rising "ke-wick" from 1 to 2.4 kHz.
+    """A pair on its territory. The male hoots near 800 Hz: one long "hooo" of 0.9 s that sinks at its end, 2 to 3 s of
+    silence, a short "hu", then a hoot of 1.5 s that trembles about 14 times a second. Every third time it is the female
+    who calls: a sharp, rising "ke-wick" from 1 to 2.4 kHz, two to four times.
     """
     habits = bird.dialect()
-    if habits.random() < 0.33:
-        base = habits.uniform(950, 1150) * bird.pitch
-        parts: list[Signal] = []
-        for _ in range(rng.integers(2, 5)):
-            f = jitter(rng, base, 0.02)
-            ke = tone([f, f * 1.35, f * 1.15], 0.1, (1.0, 0.4, 0.2, 0.08), 0.2, 0.3)
-            wick = tone([f * 1.1, f * 1.8, f * 2.25, f * 1.7], 0.24, (1.0, 0.4, 0.25, 0.08), 0.15, 0.3)
-            parts += [ke, silence(0.05), wick, silence(rng.uniform(0.9, 2.2))]
-        return join(*parts)
-    f = habits.uniform(740, 880) * bird.pitch
+    hoot, call = habits.uniform(740, 880) * bird.pitch, habits.uniform(950, 1150) * bird.pitch
+    if rng.random() < 1 / 3:
+        return join(*[join(_kewick(rng, call), silence(rng.uniform(0.7, 1.5))) for _ in range(rng.integers(2, 5))])
     clear = (1.0, 0.05, 0.05, 0.01)
-    long = tone([f * 0.97, f * 1.03, f, f * 0.93, f * 0.86], jitter(rng, 0.9, 0.08), clear, 0.2, 0.3)
-    short = tone([f * 0.92, f * 0.97, f * 0.9], 0.13, clear, 0.3, 0.4)
-    seconds = jitter(rng, 1.5, 0.1)
-    shaken = tone(
-        [f * 0.93, f * 0.98, f * 1.03, f * 1.02, f * 0.88],
-        seconds,
-        clear,
-        0.25,
-        0.3,
-        (14 * bird.tempo, 0.012),
-        (14 * bird.tempo, 0.75),
-    )
-    n = len(shaken)
-    steady = np.clip(np.linspace(-1.2, 2.2, n), 0.0, 1.0)  # the tremor dies away into a clear hoot
-    smooth = tone([f * 0.93, f * 0.98, f * 1.03, f * 1.02, f * 0.88], seconds, clear, 0.25, 0.3)
-    shaken = shaken * (1 - steady) + smooth[:n] * steady
-    return join(long, silence(rng.uniform(1.5, 2.6)), 0.7 * short, silence(0.35), shaken)
+    long = tone(hoot * np.array([0.97, 1.03, 1.0, 0.93, 0.86]), jitter(rng, 0.9, 0.08), clear, 0.2, 0.3)
+    short = tone(hoot * np.array([0.92, 0.97, 0.9]), 0.13, clear, 0.3, 0.4)
+    line, seconds = hoot * np.array([0.93, 0.98, 1.03, 1.02, 0.88]), jitter(rng, 1.5, 0.1)
+    steady = tone(line, seconds, clear, 0.25, 0.3)
+    tremor = (14 * bird.tempo, 0.75)
+    shaken = tone(line, seconds, clear, 0.25, 0.3, (tremor[0], 0.012), tremor)
+    clearing = np.clip(np.linspace(-1.2, 2.2, len(steady)), 0.0, 1.0)  # the tremor dies away into a clear hoot
+    last = shaken * (1 - clearing) + steady * clearing
+    return join(long, silence(rng.uniform(1.5, 2.6)), 0.7 * short, silence(0.35), last)
+
+
+def _kewick(rng: Generator, pitch: float) -> Signal:
+    f = jitter(rng, pitch, 0.02)
+    ke = tone([f, f * 1.35, f * 1.15], 0.1, (1.0, 0.4, 0.2, 0.08), 0.2, 0.3)
+    wick = tone([f * 1.1, f * 1.8, f * 2.25, f * 1.7], 0.24, (1.0, 0.4, 0.25, 0.08), 0.15, 0.3)
+    return join(ke, silence(0.05), wick)
 
 
 def eurasian_magpie(bird: Bird, rng: Generator) -> Signal:

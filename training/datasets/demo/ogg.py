@@ -24,7 +24,7 @@ _CHECKSUM = slice(22, 26)
 def encode(samples: npt.NDArray[np.float32], rate: int) -> bytes:
     """Ogg Vorbis file of mono `samples`; reproducible for one version of libsndfile and libvorbis."""
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", rate, 1, format="OGG", subtype="VORBIS", compression_level=0.8) as file:
+    with soundfile.SoundFile(buffer, "w", rate, 1, format="OGG", subtype="VORBIS", compression_level=0.9) as file:
         # One long write to Ogg Vorbis overflows libsndfile's stack.
         for start in range(0, len(samples), rate):
             file.write(samples[start : start + rate])

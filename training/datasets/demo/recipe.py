@@ -45,7 +45,7 @@ class Recipe:
     soundscape_seconds: float  # of each, a multiple of 5
     soundscape_snr: Sequence[float]  # dB, as above
     soundscape_species: int  # in each file
-    songs_per_minute: float  # in a soundscape, all species together
+    bouts_per_minute: float  # in a soundscape, all species together; a bout is one to three songs
     audible_seconds: float  # a window is labelled when the bird stands out of everything else for that long
 
     def __post_init__(self) -> None:
@@ -63,6 +63,8 @@ class Recipe:
                 f"more than dataset.recordists ({self.recordists}): make it smaller"
             )
         for name, lowest in (("seconds", 1.0), ("snr", None), ("soundscape_snr", None)):
+            if len(getattr(self, name)) != 2:
+                raise DatasetError(f"dataset.{name} is {list(getattr(self, name))}: give two numbers, low and high")
             low, high = getattr(self, name)
             if low > high or (lowest is not None and low < lowest):
                 bound = "" if lowest is None else f", not below {lowest:g}"
@@ -70,8 +72,8 @@ class Recipe:
         for name in ("overlap", "unlisted"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise DatasetError(f"dataset.{name} is {getattr(self, name)}: it is a share, from 0 to 1")
-        if self.soundscape_files < 0 or self.songs_per_minute < 0:
-            raise DatasetError("dataset.soundscape_files and dataset.songs_per_minute cannot be negative")
+        if self.soundscape_files < 0 or self.bouts_per_minute < 0:
+            raise DatasetError("dataset.soundscape_files and dataset.bouts_per_minute cannot be negative")
         if self.soundscape_seconds < 5 or self.soundscape_seconds % 5:
             raise DatasetError(f"dataset.soundscape_seconds is {self.soundscape_seconds}: make it a multiple of 5")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ import scipy.fft
 from training.datasets.demo.synth import RATE, Generator, Signal, band, between, jitter, noise, samples
 
 FRAME = 1024  # samples of the short spectra by which loudness and audibility are judged
-AUDIBLE = 2.0  # a bird stands out of a band where it has this many times the power of everything else
+PAUSE = 0.4  # seconds
+AUDIBLE = 3.0  # a bird stands out of a band where it has this many times the power of everything else
 _EDGES = np.unique(np.geomspace(5, FRAME // 2, 41).astype(int))  # bins: 40 bands from 150 Hz to 16 kHz
 _WINDOW = np.hanning(FRAME)
 
@@ -147,5 +149,16 @@ def gain_for(sound: Signal, background: npt.NDArray[np.float64], snr: float) -> 
 
 
 def audible(sound: Signal, everything: Signal) -> npt.NDArray[np.bool_]:
-    """Frames [len // FRAME] in which `sound`, a part of `everything`, stands out of the rest in some band."""
-    return (band_power(sound) > AUDIBLE * band_power(everything - sound)).any(axis=1)
+    """Frames [len // FRAME] in which `sound`, a part of `everything`, stands out of the rest in some band.
+
+    The rest counts for its median at least: a lull of one frame makes nothing audible. Pauses of up to PAUSE between
+    the notes of a song belong to it.
+    """
+    rest = band_power(everything - sound)
+    rest = np.maximum(rest, np.median(rest, axis=0)) if len(rest) else rest
+    heard = np.asarray((band_power(sound) > AUDIBLE * rest).any(axis=1))
+    notes = np.flatnonzero(heard)
+    for last, following in itertools.pairwise(notes):
+        if (following - last) * FRAME / RATE <= PAUSE:
+            heard[last:following] = True
+    return heard

@@ -19,7 +19,7 @@ from training.datasets import birdclef
 from training.datasets.base import Species
 from training.datasets.demo import ogg, scene
 from training.datasets.demo.recipe import Recipe
-from training.datasets.demo.synth import RATE, Bird, Generator, Signal, Song, normalize, samples
+from training.datasets.demo.synth import RATE, Bird, Generator, Signal, Song, normalize, samples, silence
 
 FIRST_ID = 900_000_001  # far above the numbers that xeno-canto has given
 LICENSE = "CC0 1.0 (synthetic)"
@@ -31,7 +31,7 @@ def write(recipe: Recipe, species: Sequence[Species], folder: Path, progress: bo
     names = {label.ebird_code: label for label in species}
     total = len(recipe.voices) * recipe.recordings_per_species + recipe.soundscape_files
     with tqdm(total=total, desc="demo", unit="file", disable=not progress, dynamic_ncols=True, mininterval=0.5) as bar:
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for code in recipe.voices:
             for index in range(recipe.recordings_per_species):
                 rows.append(_recording(recipe, names[code], index, len(rows), folder))
@@ -74,10 +74,10 @@ def _recording(recipe: Recipe, label: Species, index: int, serial: int, folder: 
     bird = Bird(_number(f"{recipe.seed} {code} {number}"))
     rng = _rng(recipe, _RECORDING, _number(code), index)
 
-    seconds = float(rng.uniform(*recipe.seconds))
+    seconds = float(rng.uniform(recipe.seconds[0], recipe.seconds[1]))
     background = person.place.background(rng, seconds)
     floor = scene.band_power(background).mean(axis=0)
-    snr = float(rng.uniform(*recipe.snr))
+    snr = float(rng.uniform(recipe.snr[0], recipe.snr[1]))
     nearness = (snr - recipe.snr[0]) / max(1e-9, recipe.snr[1] - recipe.snr[0])
     sound = background + _singing(rng, recipe.voices[code], bird, seconds, floor, snr, 1.0 - nearness)
     secondary: list[str] = []
@@ -104,7 +104,7 @@ def _recording(recipe: Recipe, label: Species, index: int, serial: int, folder: 
         _date(rng, dirty=rng.random() < 0.03),
         name,
         LICENSE,
-        # better than half a point per 6 dB, and now and then nobody has rated
+        # the clearer, the better rated; now and then nobody has rated
         0.0 if rng.random() < 0.1 else float(np.clip(round(2 * (2.0 + 3.0 * nearness)) / 2, 0.5, 5.0)),
         _time(rng),
         "",
@@ -144,22 +144,25 @@ def _soundscape(recipe: Recipe, index: int, folder: Path) -> list[tuple[Any, ...
     first = index * recipe.soundscape_species
     present = [str(codes[(first + k) % len(codes)]) for k in range(min(recipe.soundscape_species, len(codes)))]
     birds = {code: Bird(int(rng.integers(2**32))) for code in present}
-    strengths = {code: float(rng.uniform(*recipe.soundscape_snr)) for code in present}
+    strengths = {code: float(rng.uniform(recipe.soundscape_snr[0], recipe.soundscape_snr[1])) for code in present}
 
     tracks: list[tuple[str, int, Signal]] = []
-    for k in range(rng.poisson(recipe.songs_per_minute * seconds / 60)):
+    count = int(rng.poisson(recipe.bouts_per_minute * seconds / 60))
+    for k in range(count):
         code = present[k % len(present)]
         distance = 1.0 - (strengths[code] - recipe.soundscape_snr[0]) / max(1e-9, np.ptp(recipe.soundscape_snr))
-        phrase = place.record(scene.far(rng, normalize(recipe.voices[code](birds[code], rng)), float(distance)))
-        phrase *= scene.gain_for(phrase, floor, strengths[code] + rng.normal(0, 1.5))
-        at = int(rng.integers(0, max(1, (len(sound) - len(phrase) // 2) // scene.FRAME))) * scene.FRAME
-        phrase = phrase[: len(sound) - at]
-        sound[at : at + len(phrase)] += phrase
-        tracks.append((code, at, phrase))
+        songs = [recipe.voices[code](birds[code], rng) for _ in range(rng.integers(1, 4))]
+        bout = np.concatenate([part for song in songs for part in (normalize(song), silence(rng.uniform(0.5, 2.0)))])
+        bout = place.record(scene.far(rng, bout, float(distance)))
+        bout *= scene.gain_for(bout, floor, strengths[code] + rng.normal(0, 1.5))
+        at = int((k + rng.random()) / count * len(sound)) // scene.FRAME * scene.FRAME
+        bout = bout[: len(sound) - at]
+        sound[at : at + len(bout)] += bout
+        tracks.append((code, at, bout))
 
     heard: dict[str, npt.NDArray[np.bool_]] = defaultdict(lambda: np.zeros(len(sound) // scene.FRAME + 1, bool))
-    for code, at, phrase in tracks:
-        frames = scene.audible(phrase, sound[at : at + len(phrase)])
+    for code, at, bout in tracks:
+        frames = scene.audible(bout, sound[at : at + len(bout)])
         heard[code][at // scene.FRAME :][: len(frames)] |= frames
 
     site, audio_id = ("ARMOR", "ARGOAT")[index % 2], 90_001 + index

@@ -1,0 +1,33 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import wheels
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from this checkout."""
+    return wheels.build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a device's environment: the wheel with LiteRT and audio, and nothing of training."""
+    return wheels.environment(tmp_path_factory.mktemp("device") / "venv", wheel, "litert,audio", "requirements.lock")
+
+
+@pytest.fixture(scope="session")
+def real_audio() -> Path:
+    """The folder of real recordings in BirdCLEF's layout."""
+    given = os.environ.get("LABOUS_REAL_AUDIO")
+    if given is None:
+        pytest.skip("LABOUS_REAL_AUDIO is not set")
+    folder = Path(given)
+    assert folder.is_dir(), f"LABOUS_REAL_AUDIO is {folder}, which is no folder"
+    return folder

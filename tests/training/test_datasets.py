@@ -1,0 +1,320 @@
+"""Data sets as people have them: complete, partial, untidy, or not there at all."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from training.datasets.base import (
+    RECORDING_COLUMNS,
+    SOUNDSCAPE_COLUMNS,
+    TABLES,
+    DatasetError,
+    find_table,
+    read_species_table,
+)
+from training.datasets.birdclef import METADATA_COLUMNS, BirdClef2021
+from training.datasets.folder import FolderDataset
+
+NAMES = ("ebird_code", "scientific_name", "common_name", "french_name")
+
+
+def write_table(path: Path, *codes: str, header: tuple[str, ...] = NAMES) -> Path:
+    lines = [",".join(header), *(f"{code},Genus {code},English {code},Français {code}" for code in codes)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_sound(path: Path, **how: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(800, np.float32), 8000, **how)
+
+
+def write_metadata(root: Path, rows: list[dict[str, str]], columns: tuple[str, ...] = METADATA_COLUMNS) -> None:
+    blank = {"secondary_labels": "[]", "author": "Ana", "rating": "4.0", "time": "?"}
+    with (root / "train_metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(blank | row for row in rows)
+
+
+@pytest.fixture
+def birdclef(tmp_path):
+    """A root with three recordings of two species, and one more in the metadata that is not on disk."""
+    root = tmp_path / "birdclef-2021"
+    rows = [
+        {"primary_label": "houspa", "filename": "XC1.ogg", "secondary_labels": "['rocpig1', 'eursta', 'nobird']"},
+        {
+            "primary_label": "houspa",
+            "filename": "XC2.ogg",
+            "rating": "1.5",
+            "time": "06:30:00 AM",
+            "date": "2020-00-00",
+        },
+        {"primary_label": "rocpig", "filename": "XC3.ogg", "author": "", "time": "xx:xx", "rating": ""},
+        {"primary_label": "rocpig", "filename": "XC4.ogg"},
+        {"primary_label": "other", "filename": "XC5.ogg"},
+    ]
+    for row in rows[:3]:
+        write_sound(root / "train_short_audio" / row["primary_label"] / row["filename"])
+    write_metadata(root, rows)
+    return root
+
+
+@pytest.fixture
+def two(tmp_path):
+    return write_table(tmp_path / "two.csv", "rocpig", "houspa")
+
+
+# Species tables
+
+
+@pytest.mark.parametrize("table", sorted(TABLES.glob("*.csv")), ids=lambda path: path.stem)
+def test_committed_tables_are_sound(table):
+    species = read_species_table(table)
+    assert [label.ebird_code for label in species] == sorted({label.ebird_code for label in species})
+    for names in zip(*[(s.scientific_name, s.common_name, s.french_name) for s in species], strict=True):
+        assert len(set(names)) == len(species)
+    assert all(label.scientific_name.count(" ") == 1 for label in species)
+
+
+def test_tables_are_found_by_name_and_by_path_and_tiers_are_kept(two):
+    assert find_table("brittany") == TABLES / "brittany.csv"
+    assert find_table(two) == two
+    assert len(read_species_table("brittany", ["A", "B"])) == 32
+    assert len(read_species_table("brittany", ["A"])) == 22
+
+
+def test_the_demo_and_the_thirty_share_their_names():
+    thirty = set(read_species_table("common30"))
+    assert set(read_species_table("demo")) <= thirty
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ebird_code,scientific_name,common_name\na,A a,A\n", "no column french_name"),
+        ("", "no columns ebird_code"),
+        ("ebird_code,scientific_name,common_name,french_name\n", "no species"),
+        (
+            "ebird_code,scientific_name,common_name,french_name\na,A,B,C\nb,B,C,D\na,A,B,C\n",
+            "lines 2 and 4: a is there twice",
+        ),
+        ("ebird_code,scientific_name,common_name,french_name\na,A,,C\n", "line 2: no common_name"),
+        ("ebird_code,scientific_name,common_name,french_name\na,A,B\n", "line 2: no french_name"),
+        ("ebird_code,scientific_name,common_name,french_name\na,A,B,\xe9\n".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_a_bad_table_is_refused_in_one_sentence(tmp_path, text, said):
+    table = tmp_path / "mine.csv"
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DatasetError, match=said) as error:
+        read_species_table(table)
+    assert str(table) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_table_and_an_unknown_tier_are_refused(two):
+    with pytest.raises(DatasetError, match=r"no species table at nowhere.csv.*brittany"):
+        read_species_table("nowhere.csv")
+    with pytest.raises(DatasetError, match="no column tier"):
+        read_species_table(two, ["A"])
+    with pytest.raises(DatasetError, match=r"no species of tier Z: its tiers are A, B, C"):
+        read_species_table("brittany", ["A", "Z"])
+
+
+# BirdCLEF's layout
+
+
+def test_birdclef_reads_untidy_metadata(birdclef, two):
+    dataset = BirdClef2021(birdclef, two)
+    assert [label.ebird_code for label in dataset.species()] == ["houspa", "rocpig"]
+    recordings = dataset.recordings()
+    assert tuple(recordings.columns) == RECORDING_COLUMNS
+    assert list(recordings["recording_id"]) == [
+        f"train_short_audio/{name}" for name in ("houspa/XC1.ogg", "houspa/XC2.ogg", "rocpig/XC3.ogg")
+    ]
+    assert recordings["secondary_labels"].tolist() == [["rocpig"], [], []]  # rocpig1 is the same bird
+    assert recordings["rating"].tolist() == [4.0, 1.5, 0.0]
+    assert recordings["author"].tolist() == ["Ana", "Ana", "unknown train_short_audio/rocpig/XC3.ogg"]
+    assert all(Path(path).is_file() and Path(path).is_absolute() for path in recordings["path"])
+    notes = dataset.notes()
+    assert notes.missing == ["train_short_audio/rocpig/XC4.ogg"]
+    assert notes.dropped_labels == {"eursta": 1, "nobird": 1}
+    assert list(dataset.soundscapes().columns) == list(SOUNDSCAPE_COLUMNS)
+    assert dataset.soundscapes().empty
+
+
+def test_birdclef_reads_soundscapes(birdclef, two):
+    write_sound(birdclef / "train_soundscapes" / "7_COR_20190904.ogg")
+    labels = [
+        "row_id,site,audio_id,seconds,birds",
+        "7_COR_10,COR,7,10,rocpig1 other houspa",
+        "7_COR_5,COR,7,5,nocall",
+        "7_COR_15,COR,7,15,other",
+    ]
+    (birdclef / "train_soundscape_labels.csv").write_text("\n".join(labels))
+    dataset = BirdClef2021(birdclef, two)
+    windows = dataset.soundscapes()
+    assert windows["row_id"].tolist() == ["7_COR_5", "7_COR_10", "7_COR_15"]
+    assert windows["recording_id"].unique().tolist() == ["train_soundscapes/7_COR_20190904.ogg"]
+    assert windows["start_seconds"].tolist() == [0.0, 5.0, 10.0]
+    assert windows["end_seconds"].tolist() == [5.0, 10.0, 15.0]
+    assert windows["labels"].tolist() == [[], ["houspa", "rocpig"], []]
+    assert dataset.notes().dropped_labels["other"] == 2
+    (birdclef / "train_soundscapes" / "7_COR_20190904.ogg").unlink()
+    with pytest.raises(DatasetError, match=r"line 2: there is no 7_COR_\*\.ogg"):
+        BirdClef2021(birdclef, two).soundscapes()
+
+
+def test_ratings_and_coordinates_choose_recordings(birdclef, two):
+    rated = BirdClef2021(birdclef, two, codes=["houspa"], min_rating=2.0).recordings()
+    assert rated["recording_id"].tolist() == ["train_short_audio/houspa/XC1.ogg"]
+    with pytest.raises(DatasetError, match=r"no recording rated 4\.5 or more: houspa \(line 3\), rocpig \(line 2\)"):
+        BirdClef2021(birdclef, two, min_rating=4.5).recordings()
+
+    places = [("48.1", "-3.0"), ("42.0", "-76.0"), ("", "")]
+    rows = [
+        {"primary_label": "houspa", "filename": f"XC{k}.ogg", "latitude": a, "longitude": o}
+        for k, (a, o) in enumerate(places, 1)
+    ]
+    write_sound(birdclef / "train_short_audio/houspa/XC3.ogg")
+    write_metadata(birdclef, rows)
+    box = {"codes": ["houspa"], "latitude": [34, 72], "longitude": [-25, 45]}
+    kept = BirdClef2021(birdclef, two, codes=["houspa"], region=box).recordings()
+    assert [Path(path).stem for path in kept["path"]] == ["XC1", "XC3"]  # without coordinates nobody can tell
+    elsewhere = BirdClef2021(birdclef, two, codes=["houspa"], region=box | {"codes": ["eursta"]}).recordings()
+    assert len(elsewhere) == 3
+
+
+def test_revision_changes_with_the_data_and_not_with_its_place(birdclef, two, tmp_path):
+    before = BirdClef2021(birdclef, two).revision()
+    assert len(before) == 64
+    assert BirdClef2021(birdclef, two).revision() == before
+    moved = birdclef.rename(tmp_path / "elsewhere")
+    assert BirdClef2021(moved, two).revision() == before
+    assert BirdClef2021(moved, two, codes=["houspa"]).revision() != before
+    with (moved / "train_short_audio/houspa/XC1.ogg").open("ab") as file:
+        file.write(b"more")
+    assert BirdClef2021(moved, two).revision() != before
+
+
+def test_a_species_without_recordings_is_named_with_its_line(birdclef, tmp_path):
+    table = write_table(tmp_path / "typo.csv", "rocpig", "huospa")
+    with pytest.raises(DatasetError, match=r"typo\.csv asks .*the data set does not have: huospa \(line 3\)"):
+        BirdClef2021(birdclef, table).recordings()
+
+
+def test_a_species_whose_files_are_all_gone_is_named(birdclef, two):
+    (birdclef / "train_short_audio/rocpig/XC3.ogg").unlink()
+    with pytest.raises(DatasetError, match=r"no file below .*train_short_audio: rocpig \(line 2\)"):
+        BirdClef2021(birdclef, two).recordings()
+
+
+def test_a_missing_root_says_how_to_get_it(tmp_path, two):
+    with pytest.raises(DatasetError, match=r"does not exist: .*kaggle competitions download -c birdclef-2021"):
+        BirdClef2021(tmp_path / "nowhere", two).fetch()
+    with pytest.raises(DatasetError, match=r"is empty: .*kaggle"):
+        BirdClef2021(tmp_path.joinpath("void").mkdir() or tmp_path / "void", two).fetch()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(DatasetError, match="is a file, not a folder"):
+        BirdClef2021(file, two).fetch()
+
+
+@pytest.mark.parametrize("part", ["train_metadata.csv", "train_short_audio"])
+def test_a_root_without_its_parts_is_refused(birdclef, two, part):
+    (birdclef / part).rename(birdclef / "away")
+    with pytest.raises(DatasetError, match=f"has no {part}: it is not a BirdCLEF 2021 folder"):
+        BirdClef2021(birdclef, two).recordings()
+
+
+def test_damaged_metadata_is_refused(birdclef, two):
+    write_metadata(birdclef, [], tuple(column for column in METADATA_COLUMNS if column != "author"))
+    with pytest.raises(DatasetError, match="no column author"):
+        BirdClef2021(birdclef, two).recordings()
+    write_metadata(birdclef, [])
+    with pytest.raises(DatasetError, match="lists no recording"):
+        BirdClef2021(birdclef, two).recordings()
+    write_metadata(
+        birdclef, [{"primary_label": "houspa", "filename": "XC1.ogg", "secondary_labels": "__import__('os')"}]
+    )
+    with pytest.raises(DatasetError, match="line 2: secondary_labels is"):
+        BirdClef2021(birdclef, two, codes=["houspa"]).recordings()
+    (birdclef / "train_metadata.csv").write_text("")
+    with pytest.raises(DatasetError, match="cannot be read as CSV"):
+        BirdClef2021(birdclef, two).recordings()
+
+
+@pytest.mark.real
+def test_the_real_recordings_are_read(real_audio):
+    dataset = BirdClef2021(real_audio, "common30")
+    recordings = dataset.recordings()
+    assert len(recordings) == 305
+    assert recordings["primary_label"].nunique() == 30
+    assert dataset.notes().missing == []
+    assert all(Path(path).is_file() for path in recordings["path"])
+    metadata = pd.read_csv(real_audio / "train_metadata.csv").drop_duplicates("primary_label")
+    names = {row.primary_label: (row.scientific_name, row.common_name) for row in metadata.itertuples()}
+    assert {s.ebird_code: (s.scientific_name, s.common_name) for s in dataset.species()} == names
+
+
+# A folder per label
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "mine"
+    write_sound(root / "merle" / "a.wav")
+    write_sound(root / "merle" / "2024" / "b.flac")
+    write_sound(root / "pie" / "c.ogg")
+    write_sound(root / "pie" / "d.MP3", format="MP3")
+    write_sound(root / "pie" / ".trash" / "e.wav")
+    write_sound(root / "stray.wav")
+    (root / "pie" / "notes.txt").write_text("not a sound")
+    return root
+
+
+def test_folder_mixes_formats(folder):
+    dataset = FolderDataset(folder)
+    recordings = dataset.recordings()
+    assert tuple(recordings.columns) == RECORDING_COLUMNS
+    assert recordings["recording_id"].tolist() == ["merle/2024/b.flac", "merle/a.wav", "pie/c.ogg", "pie/d.MP3"]
+    assert recordings["primary_label"].tolist() == ["merle", "merle", "pie", "pie"]
+    assert recordings["author"].is_unique  # nobody named: each a recordist of its own
+    assert [(s.ebird_code, s.french_name) for s in dataset.species()] == [("merle", "merle"), ("pie", "pie")]
+    assert dataset.soundscapes().empty
+    assert all(soundfile.info(path).frames for path in recordings["path"])
+
+
+def test_folder_takes_recordists_from_metadata(folder):
+    before = FolderDataset(folder).revision()
+    (folder / "metadata.csv").write_text("filename,author\nmerle/a.wav,Ana\npie/c.ogg,Ana\npie/gone.wav,Bo\n")
+    dataset = FolderDataset(folder)
+    authors = dataset.recordings().set_index("recording_id")["author"]
+    assert authors["merle/a.wav"] == authors["pie/c.ogg"] == "Ana"
+    assert authors["pie/d.MP3"] == "unknown pie/d.MP3"
+    assert dataset.notes().missing == ["pie/gone.wav"]
+    assert dataset.revision() != before
+    (folder / "metadata.csv").write_text("file,author\n")
+    with pytest.raises(DatasetError, match="no column filename"):
+        FolderDataset(folder).recordings()
+
+
+def test_folder_with_a_table_keeps_its_labels_only(folder, tmp_path):
+    dataset = FolderDataset(folder, write_table(tmp_path / "one.csv", "merle"))
+    assert set(dataset.recordings()["primary_label"]) == {"merle"}
+    assert dataset.species()[0].french_name == "Français merle"
+    with pytest.raises(DatasetError, match=r"in .*mine: geai \(line 3\)"):
+        FolderDataset(folder, write_table(tmp_path / "more.csv", "merle", "geai")).recordings()
+
+
+def test_folder_without_recordings_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="does not exist: make it"):
+        FolderDataset(tmp_path / "nowhere").fetch()
+    (tmp_path / "void" / "label").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="no folder with a recording that soundfile reads"):
+        FolderDataset(tmp_path / "void").recordings()

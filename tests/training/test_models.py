@@ -1,0 +1,89 @@
+"""conf/model and the networks built from it."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from export_fixtures import group, keras_macs, random_model
+
+from training.models import Block, ModelError, PlainCnn
+
+MEL64 = (64, 318, 1)
+PLAIN: dict[str, Any] = {"stem": 8, "blocks": ((16, 2),), "head": 16, "dropout": 0.1, "batch_norm_momentum": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "most_macs"), [("tiny", 25_000, 5e6), ("small", 98_000, 20e6), ("medium", 323_000, 70e6)]
+)
+def test_every_conf_builds_a_model_of_the_size_it_says(name: str, parameters: int, most_macs: float) -> None:
+    model = group(f"model={name}").build(MEL64, 30)
+    assert (model.input_shape, model.output_shape) == ((None, *MEL64), (None, 30))
+    assert model.input.name == "mel"
+    assert model.layers[-1].name == "logits"
+    assert model.output.dtype == "float32"
+    assert model.count_params() == pytest.approx(parameters, rel=0.02)
+    assert sum(keras_macs(model)) <= most_macs
+
+
+@pytest.mark.parametrize("shape", [(64, 318, 1), (128, 318, 1), (40, 98, 1), (33, 65, 1)])
+def test_the_mel_axis_is_weighed_row_by_row_whatever_its_height(shape: tuple[int, int, int]) -> None:
+    model = group("model=tiny").build(shape, 3)
+    collapse = model.get_layer("mel_collapse")
+    assert collapse.input.shape[1] == -(-shape[0] // 8)  # three strides of 2, each rounding up
+    assert collapse.kernel.shape[0] == collapse.input.shape[1]
+    assert collapse.output.shape[1] == 1
+
+
+def test_the_same_rows_in_another_order_are_another_pitch() -> None:
+    collapse = random_model().get_layer("mel_collapse")
+    rows = np.random.default_rng(0).random((1, *collapse.input.shape[1:])).astype(np.float32)
+    assert np.abs(np.asarray(collapse(rows)) - np.asarray(collapse(rows[:, ::-1]))).max() > 0.01
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    first, second = random_model(), random_model()
+    for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_logits_stay_float32_under_mixed_precision() -> None:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert random_model().output.dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def test_blocks_may_be_any_sequence_of_pairs() -> None:
+    listed = PlainCnn(**PLAIN | {"blocks": [[16, 2]]})  # what YAML gives
+    assert listed == PlainCnn(**PLAIN)
+    assert listed.blocks == (Block(16, 2),)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"stem": 0}, "model.stem is 0"),
+        ({"head": 1.5}, "model.head is 1.5"),
+        ({"blocks": ()}, "at least one row"),
+        ({"blocks": ((16, 2, 2),)}, r"\[channels, stride\]"),
+        ({"blocks": ((16, 2), (8, 0))}, r"model.blocks\[1\].stride is 0"),
+        ({"dropout": 1.0}, "model.dropout is 1.0"),
+        ({"batch_norm_momentum": 1.0}, "model.batch_norm_momentum is 1.0"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(change: dict, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        PlainCnn(**PLAIN | change)
+
+
+def test_a_window_that_the_strides_use_up_is_refused() -> None:
+    with pytest.raises(ModelError, match="leave 1 x 40 of a 8 x 318 mel window"):
+        group("model=small").build((8, 318, 1), 3)
+
+
+def test_a_model_without_labels_is_refused() -> None:
+    with pytest.raises(ModelError, match="at least one label"):
+        PlainCnn(**PLAIN).build(MEL64, 0)

@@ -1,0 +1,101 @@
+"""A copy of the checkout with a small configuration, in which the whole path takes a minute."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = """# @package _global_
+defaults:
+  - override /model: tiny
+dataset:
+  codes: [comcuc, cowpig1, gretit1]
+  recordings_per_species: 10
+  recordists: 8
+  recordists_per_species: 5
+  soundscape_files: 4
+  soundscape_seconds: 20.0
+fit:
+  epochs: 3
+  steps_per_epoch: 16
+  batch_size: 8
+  warmup_epochs: 1
+export:
+  representative_windows: 18
+  gate_windows: 8
+"""
+
+
+class Checkout:
+    """A copy of the tracked and new files of this repository, and its commands.
+
+    ``small``: with a small demo as its default experiment.
+    """
+
+    first_output: str  # what the main job printed, once it has run
+
+    def __init__(self, place: Path, small: bool = True) -> None:
+        self.place = place
+        listed = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name in listed.stdout.splitlines():
+            if (ROOT / name).is_file():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, place / name)
+        if not small:
+            return
+        (place / "conf/experiment/small.yaml").write_text(SMALL)
+        config = place / "conf/config.yaml"
+        text = config.read_text()
+        assert "- experiment: null" in text
+        config.write_text(text.replace("- experiment: null", "- experiment: small"))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start ``python -m WORDS`` in the copy."""
+        return subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=self.place,
+            env=self.environment(),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m WORDS`` in the copy to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=self.place,
+            env=self.environment(),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+
+    def train(self, *overrides: str) -> str:
+        """Run the main job; it must end well."""
+        done = self.run("training.train", *overrides)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def bundle(self) -> dict[str, bytes]:
+        """Every file of the bundle."""
+        place = self.place / "outputs/bundle"
+        return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    def environment(self) -> dict[str, str]:
+        """For commands in the copy."""
+        # the engines' own environment lies in the repository, not in the copy
+        python = ROOT / ".venv-tflite/bin/python"
+        return dict(os.environ) | {"LABOUS_TFLITE_PYTHON": str(python), "DVC_NO_ANALYTICS": "1", "COLUMNS": "100"}
