@@ -23,7 +23,7 @@ from training.errors import StageError
 from training.files import directory_swapped_in
 from training.golden import golden_file
 from training.model_card import model_card
-from training.prepare import read_prepared
+from training.prepared import read_prepared
 from training.stages import BUNDLE, ROOT, run_stage
 from training.tflite_file import read_tflite
 

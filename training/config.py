@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from training.augment import Augment
     from training.datasets.base import Dataset
     from training.evaluate import Evaluate
-    from training.fit import Fit
+    from training.fitting import Fit
     from training.gate import ExportSettings
     from training.models import PlainCnn
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -10,7 +12,9 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-console = Console(highlight=False)
+# where nobody says how wide it is (a log, a pipe), wide enough for the tables
+_PIPE_WIDTH = "110"
+console = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", _PIPE_WIDTH)))
 
 
 def say(line: str) -> None:

@@ -6,37 +6,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Settings, stage_main
 from training.console import say
-from training.errors import StageError
 from training.export_tflite import export_float32, export_int8, export_onnx
 from training.files import write_bytes, write_text
+from training.fitting import load_fitted
 from training.gate import write_gated
-from training.prepare import read_prepared
+from training.prepared import read_prepared
 from training.sampler import random_window
 from training.stages import EXPORT, run_stage
-
-if TYPE_CHECKING:
-    import keras
-
-
-def load_fitted(settings: Settings) -> keras.Model:
-    """The model that fit left.
-
-    Raises:
-        StageError: there is none.
-    """
-    import keras
-
-    path = settings.paths.fit / "model.keras"
-    if not path.exists():
-        raise StageError(f"{path} is not there; run python -m training.fit first.")
-    return keras.saving.load_model(path, compile=False)
 
 
 def training_windows(settings: Settings, at_most: int) -> list[NDArray[np.float32]]:
@@ -59,7 +41,7 @@ def export(settings: Settings) -> None:
         GateError: a file must not be shipped; what stood at its place still does.
         ExportError: the model cannot be converted.
     """
-    model, place, told = load_fitted(settings), settings.paths.export, settings.export
+    model, place, told = load_fitted(settings.paths.fit), settings.paths.export, settings.export
     mels = training_windows(settings, told.representative_windows)
     probe = np.stack(mels[: told.gate_windows])
     reference = np.asarray(model(probe[..., None], training=False), np.float32)

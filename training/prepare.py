@@ -146,21 +146,6 @@ def _drop_stale(place: Path, used: set[str]) -> None:
             path.unlink()
 
 
-def read_prepared(place: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """recordings, soundscapes and labels as :func:`prepare` wrote them, label columns as lists again."""
-    texts = {"primary_label": str, "secondary_labels": str, "labels": str, "author": str, "row_id": str}
-    try:
-        recordings, soundscapes, labels = (
-            pd.read_csv(place / f"{name}.csv", dtype=texts, keep_default_na=False)
-            for name in ("recordings", "soundscapes", "labels")
-        )
-    except FileNotFoundError as error:
-        raise StageError(f"{error.filename} is not there; run python -m training.prepare first.") from None
-    recordings["secondary_labels"] = recordings.secondary_labels.str.split()
-    soundscapes["labels"] = soundscapes["labels"].str.split()
-    return recordings, soundscapes, labels
-
-
 def run(settings: Settings) -> None:
     """The stage: :func:`prepare` unless its result is up to date."""
     run_stage(PREPARE, settings, prepare)

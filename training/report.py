@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1d2a33 }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1d2a33 }
 h1, h2 { font-weight: 600; line-height: 1.25 } h2 { margin-top: 2.5rem }
 p { max-width: 46rem } .scroll { overflow-x: auto }
-table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .8rem .25rem 0; text-align: left; white-space: nowrap }
-.n { text-align: right; padding-left: 1rem } th { border-bottom: 1px solid #889; vertical-align: bottom }
+table { border-collapse: collapse; margin: .5rem 0; font-size: 14px; font-variant-numeric: tabular-nums }
+th, td { padding: .2rem 1.1rem .2rem 0; text-align: left; white-space: nowrap } td:last-child { white-space: normal }
+.n { text-align: right } th { border-bottom: 1px solid #889 }
 tbody tr:hover td { background: #f2f5f7 }
 img { max-width: 100%; display: block; margin: 1rem 0 }
 .warn { background: #fff3d6; padding: .5rem 1rem; border-radius: .4rem }
 """
 _INK, _SECOND, _QUIET = "#1b6f8a", "#e08e45", "#556"
-_TICKS_KHZ = (0.25, 0.5, 1, 2, 4, 8, 16)
+_TICKS_KHZ = (0.5, 1, 2, 4, 8, 16)
 _FAINT_PERCENT = 5.0
-_TITLE_WIDTH = 52
+_TITLE_WIDTH = 68
 _METRICS = (("macro ROC-AUC", "macro_roc_auc"), ("cmAP", "cmap"), ("top-1", "top1"), ("F1, row-wise", "row_f1"))
 _ENGINE_NAMES = {"keras": "Keras", "float32": "TFLite float32", "int8": "TFLite int8"}
 _PARITY = (
@@ -239,7 +239,8 @@ def _examples(examples: Sequence[Example], frontend: Frontend) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axis, example in zip(axes.ravel(), examples, strict=False):
         draw_mel(axis, example.mel, frontend)
-        axis.set_title(textwrap.fill(example.title, _TITLE_WIDTH), fontsize=8, loc="left")
+        lines = (textwrap.fill(part, _TITLE_WIDTH) for part in example.title.split("; "))
+        axis.set_title("\n".join(lines), fontsize=8, loc="left")
     for axis in axes.ravel()[len(examples) :]:
         axis.set_axis_off()
     for axis in axes[:, 0]:

@@ -21,7 +21,7 @@ class Sampler:
     not been.
 
     Args:
-        recordings: the rows to draw from (as :func:`training.prepare.read_prepared` gives them).
+        recordings: the rows to draw from (as :func:`training.prepared.read_prepared` gives them).
         place: the directory that ``feature`` is relative to.
         codes: labels in the order of the model's outputs.
     """

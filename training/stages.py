@@ -47,6 +47,7 @@ PREPARE = Stage(
     ("dataset", "frontend", "features.backend", "split"),
     (
         "training/prepare.py",
+        "training/prepared.py",
         "training/features.py",
         "training/segments.py",
         "training/splits.py",
@@ -60,7 +61,14 @@ PREPARE = Stage(
 FIT = Stage(
     "fit",
     ("frontend", "augment", "model", "fit"),
-    ("training/fit.py", "training/sampler.py", "training/augment.py", "training/models.py", "training/metrics.py"),
+    (
+        "training/fit.py",
+        "training/fitting.py",
+        "training/sampler.py",
+        "training/augment.py",
+        "training/models.py",
+        "training/metrics.py",
+    ),
     ("prepare",),
     lambda settings: settings.paths.fit,
 )

@@ -32,11 +32,11 @@ from training.evaluate import (
     recording_rows,
     soundscape_rows,
 )
-from training.export import load_fitted
 from training.features import mel_spectrogram
 from training.files import write_text, written_beside
+from training.fitting import load_fitted
 from training.metrics import best_threshold, measure, per_label_average_precision, per_label_roc_auc
-from training.prepare import read_prepared
+from training.prepared import read_prepared
 from training.report import Example, write_report
 from training.stages import VALIDATE, run_stage
 
@@ -49,7 +49,7 @@ def validate(settings: Settings) -> None:
     """
     recordings, soundscapes, labels = read_prepared(settings.paths.prepared)
     codes = list(labels.ebird_code)
-    model, files = load_fitted(settings), _exported(settings.paths.export)
+    model, files = load_fitted(settings.paths.fit), _exported(settings.paths.export)
     listener = Listener(model, files["model.tflite"], files["model_int8.tflite"], settings.frontend)
     asked = recordings[recordings.split.isin(["valid", "test"])]
     heard = hear_all([*asked.path, *soundscapes.path], listener, settings.evaluate.overlap_seconds)

@@ -14,7 +14,7 @@ from tests.wheels import run
 from tests.whole.checkout import Checkout
 from tests.whole.device_side import hear
 from training.metrics import measure
-from training.prepare import read_prepared
+from training.prepared import read_prepared
 
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 

@@ -97,20 +97,23 @@ class Frontend:
     def _check_ranges(self) -> None:
         rules = (
             (8_000 <= self.sample_rate <= 96_000, "sample_rate must lie between 8000 and 96000 Hz"),
-            (256 <= self.n_fft <= 4096 and self.n_fft & (self.n_fft - 1) == 0,
-             "n_fft must be a power of two from 256 to 4096"),
+            (
+                256 <= self.n_fft <= 4096 and self.n_fft & (self.n_fft - 1) == 0,
+                "n_fft must be a power of two from 256 to 4096",
+            ),
             (1 <= self.win_length <= self.n_fft, "win_length must lie between 1 and n_fft"),
             (self.hop_length >= 1, "hop_length must be at least 1"),
             (1 <= self.n_mels <= 256, "n_mels must lie between 1 and 256"),
-            (0 <= self.f_min < self.f_max <= self.sample_rate / 2,
-             "0 <= f_min < f_max <= sample_rate / 2 must hold"),
+            (0 <= self.f_min < self.f_max <= self.sample_rate / 2, "0 <= f_min < f_max <= sample_rate / 2 must hold"),
             (self.amin > 0, "amin must be positive"),
             (isinstance(self.ref, str) or self.ref > 0, "ref must be positive, or max"),
             (self.top_db is None or self.top_db >= 0, "top_db must not be negative"),
             (self.db_scale != 0, "db_scale must not be zero"),
             (self.window_samples >= self.n_fft, "window_seconds must hold at least n_fft samples"),
-            (abs(self.window_seconds * self.sample_rate - self.window_samples) < 1e-6,
-             "window_seconds times sample_rate must be a whole number of samples"),
+            (
+                abs(self.window_seconds * self.sample_rate - self.window_samples) < 1e-6,
+                "window_seconds times sample_rate must be a whole number of samples",
+            ),
         )
         for holds, rule in rules:
             if not holds:

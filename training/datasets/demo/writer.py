@@ -30,7 +30,7 @@ def write(recipe: Recipe, species: Sequence[Species], folder: Path, progress: bo
     """Fill an empty `folder`. Each file has random numbers of its own: adding one changes no other."""
     names = {label.ebird_code: label for label in species}
     total = len(recipe.voices) * recipe.recordings_per_species + recipe.soundscape_files
-    with tqdm(total=total, desc="demo", unit="file", disable=not progress, dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(total=total, desc="demo", unit="file", disable=None if progress else True, dynamic_ncols=True) as bar:
         rows: list[tuple[Any, ...]] = []
         for code in recipe.voices:
             for index in range(recipe.recordings_per_species):
