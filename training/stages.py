@@ -92,6 +92,7 @@ VALIDATE = Stage(
     (
         "training/validate.py",
         "training/evaluate.py",
+        "training/features.py",
         "training/metrics.py",
         "training/engines.py",
         "training/engine_workers",
