@@ -32,6 +32,8 @@ class Augment:
     time_mask_seconds: float
     frequency_masks: int
     frequency_mask_bands: int
+    frequency_shift_bands: int
+    time_stretch: Sequence[float]
 
     def __post_init__(self) -> None:
         for name in ("mixup_probability", "noise_probability"):
@@ -41,6 +43,10 @@ class Augment:
             pair = getattr(self, name)
             if len(pair) != 2 or pair[0] > pair[1]:
                 raise ConfigError(f"augment.{name} is {list(pair)}; write [low, high] in decibels.")
+        if len(self.time_stretch) != 2 or not 0 < self.time_stretch[0] <= self.time_stretch[1]:
+            raise ConfigError(
+                f"augment.time_stretch is {list(self.time_stretch)}; write [slowest, fastest], 1 as it is."
+            )
 
 
 def to_power(mel: Array, frontend: Frontend) -> Array:
@@ -73,9 +79,9 @@ def disturb(
     Returns:
         The disturbed model input and its targets (the union where the two were mixed).
     """
-    power = to_power(mel, frontend)
+    power = to_power(_shifted(mel, augment, rng), frontend)
     if rng.random() < augment.mixup_probability:
-        second = to_power(other, frontend)
+        second = to_power(_shifted(other, augment, rng), frontend)
         power = power + second * _level(power, second, _between(augment.mixup_snr_db, rng))
         targets = np.maximum(targets, other_targets)
     if rng.random() < augment.noise_probability:
@@ -85,6 +91,13 @@ def disturb(
     mixed = to_input(power, frontend)
     _mask(mixed, augment, frontend, rng)
     return mixed, targets
+
+
+def _shifted(mel: Array, augment: Augment, rng: np.random.Generator) -> Array:
+    """The window some bands higher or lower: birds of one kind differ in pitch. The edge band fills what is left."""
+    most = augment.frequency_shift_bands
+    bands = np.arange(len(mel)) + int(rng.integers(-most, most + 1))
+    return mel[np.clip(bands, 0, len(mel) - 1)]
 
 
 def _between(pair: Sequence[float], rng: np.random.Generator) -> float:

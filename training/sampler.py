@@ -79,15 +79,34 @@ class Sampler:
 
     def _window(self, row: int, rng: np.random.Generator) -> Array:
         """The liveliest of a few random windows: labels of whole recordings say little about their silences."""
-        crops = [random_window(self._features[row], self._frontend.n_frames, rng) for _ in range(self._candidates)]
+        low, high = self._augment.time_stretch
+        stretch = float(rng.uniform(low, high))
+        crops = [
+            random_window(self._features[row], self._frontend.n_frames, rng, stretch) for _ in range(self._candidates)
+        ]
         return max(crops, key=lambda crop: float(crop.std(axis=1).mean()))
 
 
-def random_window(segments: np.ndarray, n_frames: int, rng: np.random.Generator) -> Array:
-    """A window [n_mels, n_frames] from features [segments, n_mels, at least n_frames]."""
+def random_window(segments: np.ndarray, n_frames: int, rng: np.random.Generator, stretch: float = 1.0) -> Array:
+    """A window [n_mels, n_frames] from features [segments, n_mels, at least n_frames].
+
+    ``stretch`` is the pace at which the frames are gone through: above 1 the window sounds faster, at its pitch. A
+    segment that is too short for it is gone through as fast as it allows.
+    """
     segment = segments[rng.integers(len(segments))]
-    start = int(rng.integers(segment.shape[1] - n_frames + 1))
-    return np.asarray(segment[:, start : start + n_frames], np.float32)
+    reach = stretch * (n_frames - 1)
+    reach = min(reach, segment.shape[1] - 1)
+    start = (
+        rng.uniform(0, segment.shape[1] - 1 - reach)
+        if stretch != 1.0
+        else rng.integers(segment.shape[1] - n_frames + 1)
+    )
+    at = start + np.linspace(0, reach, n_frames)
+    before = np.minimum(at.astype(int), segment.shape[1] - 2)
+    share = (at - before).astype(np.float32)
+    cut = np.asarray(segment[:, before[0] : before[-1] + 2], np.float32)
+    before = before - before[0]
+    return cut[:, before] * (1 - share) + cut[:, before + 1] * share
 
 
 def steady_windows(segments: np.ndarray, n_frames: int, at_most: int) -> Array:

@@ -13,6 +13,8 @@ OFF = dict.fromkeys(("mixup_probability", "noise_probability"), 0.0) | {
     "gain_db": [0.0, 0.0],
     "time_masks": 0,
     "frequency_masks": 0,
+    "frequency_shift_bands": 0,
+    "time_stretch": [1.0, 1.0],
 }
 
 
@@ -126,3 +128,29 @@ def test_windows_come_from_inside_one_segment(shape):
     segments = np.random.default_rng(6).random(shape).astype(np.float16)
     for seed in range(20):
         assert random_window(segments, 20, np.random.default_rng(seed)).shape == (4, 20)
+
+
+def test_a_shift_moves_the_whole_window_by_at_most_the_bands_told():
+    rng = np.random.default_rng(7)
+    given, target = mel(rng), np.ones(1, np.float32)
+    seen = set()
+    for _ in range(40):
+        found, _ = disturb(given, target, given, target, altered(**OFF | {"frequency_shift_bands": 2}), FRONTEND, rng)
+        by = next(k for k in range(-2, 3) if np.allclose(found[10:20], given[10 + k : 20 + k], atol=2e-5))
+        seen.add(by)
+    assert seen == {-2, -1, 0, 1, 2}
+
+
+@pytest.mark.parametrize("stretch", [0.8, 1.0, 1.25])
+def test_stretch_is_the_pace_at_which_frames_are_gone_through(stretch):
+    ramp = np.arange(1000, dtype=np.float32)[None, None].repeat(2, axis=1)
+    for seed in range(10):
+        cut = random_window(ramp, 100, np.random.default_rng(seed), stretch)
+        assert cut.shape == (2, 100)
+        np.testing.assert_allclose(np.diff(cut[0]), stretch, rtol=1e-3)
+
+
+def test_a_segment_too_short_for_the_pace_is_gone_through_as_fast_as_it_allows():
+    ramp = np.arange(110, dtype=np.float32)[None, None].repeat(2, axis=1)
+    cut = random_window(ramp, 100, np.random.default_rng(0), 2.0)
+    np.testing.assert_allclose(cut[0], np.linspace(0, 109, 100), rtol=1e-4)
