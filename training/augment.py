@@ -7,6 +7,7 @@ Source of mixup with union targets and of masking: Zhang et al. 2018 (arXiv:1710
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from labous.frontend import Frontend
 from training.errors import ConfigError
 
 Array = NDArray[np.float32]
+
+_SMALLEST = np.finfo(np.float32).tiny
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +53,29 @@ class Augment:
 
 
 def to_power(mel: Array, frontend: Frontend) -> Array:
-    """Mel power [..., n_mels, n_frames] from the model's input."""
+    """Mel power [..., n_mels, n_frames] from the model's input, in units of the front end's reference.
+
+    Where ``ref`` is "max", that is the window's own largest power. What ``top_db`` has raised stays raised.
+    """
     return np.power(np.float32(10), (mel / frontend.db_scale - frontend.db_offset) / 10, dtype=np.float32)
 
 
 def to_input(power: Array, frontend: Frontend) -> Array:
-    """The model's input from mel power: the inverse of :func:`to_power`, with the front end's floor."""
-    floor = frontend.amin if frontend.power == 2 else frontend.amin**2
-    decibels = 10 * np.log10(np.maximum(power, np.float32(floor)))
+    """The model's input from mel power: the inverse of :func:`to_power`, with the front end's floor.
+
+    docs/frontend-spec.md, section 6. A number as ``ref`` and ``top_db`` are exact. Where ``ref`` is "max" the array
+    [n_mels, n_frames] is referred to its own maximum anew; what that was in units of ``amin`` is no longer known, so
+    it is taken for 1.
+    """
+    exponent = 2 / frontend.power  # amin and ref are magnitudes where the front end's power is 1
+    floor = frontend.amin**exponent
+    if isinstance(frontend.ref, str):
+        power = power / np.maximum(power.max(axis=(-2, -1), keepdims=True), _SMALLEST)
+    else:
+        floor /= max(frontend.amin, frontend.ref) ** exponent
+    decibels = 10 * np.log10(np.maximum(power, np.maximum(np.float32(floor), _SMALLEST)))
+    if frontend.top_db is not None:
+        decibels = np.maximum(decibels, decibels.max(axis=(-2, -1), keepdims=True) - frontend.top_db)
     return ((decibels + frontend.db_offset) * frontend.db_scale).astype(np.float32)
 
 
@@ -114,10 +132,27 @@ def _level(power: Array, other: Array, snr_db: float) -> float:
 
 def _noise(shape: tuple[int, ...], slope_db: float, frontend: Frontend, rng: np.random.Generator) -> Array:
     """Power of stationary noise with a spectral slope in dB per octave: exponential in each cell, as noise power is."""
-    octaves = np.linspace(0, np.log2(frontend.f_max / max(frontend.f_min, 50.0)), shape[0], dtype=np.float32)
+    octaves, gain = _bands(frontend)
     # bands wider than the analysis window average several bins: four degrees of freedom lie in between
     cells = rng.standard_gamma(4.0, size=shape).astype(np.float32)
-    return cells * np.power(np.float32(10), octaves * np.float32(slope_db / 10))[:, None]
+    return cells * (gain * np.power(np.float32(10), octaves * np.float32(slope_db / 10)))[:, None]
+
+
+@functools.lru_cache(maxsize=8)
+def _bands(frontend: Frontend) -> tuple[Array, Array]:
+    """Octaves of each band's centre over the first, and the power that white noise has in each; both [n_mels].
+
+    Bands of unit area give all the same; others the more, the wider they are.
+    """
+    import librosa
+
+    edges = librosa.mel_frequencies(
+        frontend.n_mels + 2, fmin=frontend.f_min, fmax=frontend.f_max, htk=frontend.mel_scale == "htk"
+    )
+    octaves = np.log2(edges[1:-1] / edges[1]).astype(np.float32)
+    widths = (edges[2:] - edges[:-2]) / (edges[2] - edges[0])
+    gain = np.ones_like(widths) if frontend.mel_norm == "slaney" else widths ** (2 / frontend.power)
+    return octaves, gain.astype(np.float32)
 
 
 def _mask(mel: Array, augment: Augment, frontend: Frontend, rng: np.random.Generator) -> None:

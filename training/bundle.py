@@ -12,8 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from labous import __version__
 from labous.archive import write_checksums
 from labous.mel.abi import ABI_VERSION
@@ -23,7 +21,7 @@ from training.errors import StageError
 from training.files import directory_swapped_in
 from training.golden import golden_file
 from training.model_card import model_card
-from training.prepared import read_prepared
+from training.prepared import read_prepared, read_table
 from training.stages import BUNDLE, ROOT, run_stage
 from training.tflite_file import read_tflite
 
@@ -81,9 +79,10 @@ def _assemble(settings: Settings, place: Path) -> None:
 
 
 def _card(settings: Settings, manifest: dict[str, Any], metrics: Any) -> str:
-    recordings, _, _ = read_prepared(settings.paths.prepared)
-    licences = recordings[recordings.split == "train"].license.fillna("").value_counts().sort_index()
-    return model_card(manifest, metrics, pd.read_csv(settings.paths.validate / "per_label.csv"), licences)
+    recordings, _, _ = read_prepared(settings.paths.prepared, settings.dataset.root)
+    licences = recordings[recordings.split == "train"].license.value_counts().sort_index()
+    unknown = json.loads(_read(settings.paths.prepared / "summary.json"))["recordists_unknown"]
+    return model_card(manifest, metrics, read_table(settings.paths.validate / "per_label.csv"), licences, unknown)
 
 
 def _manifest(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 _CONFIG_NAME = "config"
 _INTERRUPTED = 130
-# What TensorFlow cannot do it also says in exceptions. Without oneDNN sums are taken in one order on every CPU.
-_QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+# TensorFlow's C++ tells of its start; what goes wrong, it also says in exceptions
+_QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +64,13 @@ class Split:
     soundscapes_valid: float
 
     def __post_init__(self) -> None:
-        for name in ("valid", "test", "soundscapes_valid"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"split.{name} is {getattr(self, name)}; a share is at least 0 and less than 1.")
+        for name in ("valid", "test"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"split.{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+        if not 0 <= self.soundscapes_valid < 1:
+            raise ConfigError(
+                f"split.soundscapes_valid is {self.soundscapes_valid}; it must be at least 0 and below 1."
+            )
         if self.valid + self.test >= 1:
             raise ConfigError(
                 f"split.valid and split.test are {self.valid} and {self.test}; something must be left to train on."
@@ -133,7 +138,9 @@ def settings_from(config: DictConfig) -> Settings:
         if isinstance(value, dict):
             values[name] = _build(name, value)
         elif name == "force":
-            values[name] = bool(value)
+            if not isinstance(value, bool):
+                raise ConfigError(f"Configuration: force is {value!r}; write true or false.")
+            values[name] = value
         else:
             raise ConfigError(f"Configuration: unknown key {name}; the groups are {', '.join(_group_names())}.")
     missing = [name for name in _group_names() if name not in values]
@@ -153,7 +160,10 @@ def _build(group: str, values: Mapping[str, Any]) -> Any:
     target_name = named.pop("_target_", None)
     if target_name is None and group not in _PLAIN:
         raise ConfigError(f"Configuration: {group} has no _target_; choose a file of conf/{group}/.")
-    target = _PLAIN[group] if target_name is None else hydra.utils.get_object(target_name)
+    try:
+        target = _PLAIN[group] if target_name is None else hydra.utils.get_object(target_name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ConfigError(f"Configuration: {group}._target_ is {target_name!r}, which cannot be found.") from error
     parameters = inspect.signature(target).parameters
     unknown = [key for key in named if key not in parameters]
     if unknown:
@@ -165,16 +175,39 @@ def _build(group: str, values: Mapping[str, Any]) -> Any:
     ]
     if missing:
         raise ConfigError(f"Configuration: {group}.{missing[0]} is not given; add {group}.{missing[0]}=… .")
-    if group == "paths":
-        named = {key: Path(value) for key, value in named.items()}
-    if group == "bundle":
-        named["dir"] = Path(named["dir"])
+    if group != "frontend":  # which tells wrong types in its own words
+        named = _typed(group, target, named)
     try:
         return target(**named)
     except LabousError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"Configuration: {group} cannot be used: {_one_line(error)}.") from error
+
+
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "a text, in quotes where it looks like a number"),
+    "Path": (str, "a path"),
+}
+
+
+def _typed(group: str, target: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """The values with the simple types that a group's dataclass asks for; paths made of their text."""
+    typed = dict(named)
+    annotations = {f.name: str(f.type) for f in dataclasses.fields(target)} if dataclasses.is_dataclass(target) else {}
+    for key, value in named.items():
+        annotation = annotations.get(key, "")
+        kind, wanted = _KINDS.get(annotation.removesuffix(" | None"), (None, ""))
+        if kind is None or (value is None and annotation.endswith(" | None")):
+            continue
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ConfigError(f"Configuration: {group}.{key} is {value!r}; write {wanted}.")
+        if annotation.startswith("Path"):
+            typed[key] = Path(str(value))
+    return typed
 
 
 def compose(overrides: Sequence[str] = ()) -> Settings:
@@ -186,6 +219,8 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
     try:
         with hydra.initialize_config_dir(str(CONF_DIR), version_base=None):
             config = hydra.compose(_CONFIG_NAME, overrides=list(overrides))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Configuration: a file of conf/ is not YAML: {_one_line(error)}.") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: experiment=null
         raise ConfigError(f"Configuration: {_explain(error)}") from error
     return settings_from(config)
@@ -218,11 +253,11 @@ def stage_main(run: Callable[[Settings], None]) -> Callable[[], None]:
     def main() -> None:
         for name, value in _QUIET_TENSORFLOW.items():
             os.environ.setdefault(name, value)
+        # a sweep's lists of values compose only one by one, and what is no override is Hydra's own flag
+        words = [a for a in sys.argv[1:] if ("=" in a or a[0] in "~+") and not a.startswith("-")]
         sweeping = any(a in ("-m", "--multirun") for a in sys.argv[1:])
-        words = [a for a in sys.argv[1:] if not a.startswith("-")]
-        if len(words) == len(sys.argv) - 1 and not sweeping:
-            with told_in_a_sentence():
-                compose(words)
+        with told_in_a_sentence():
+            compose([a for a in words if not (sweeping and "," in a)])
         hydra.main(version_base=None, config_path=str(CONF_DIR), config_name=_CONFIG_NAME)(task)()
 
     return main
@@ -235,6 +270,10 @@ def told_in_a_sentence() -> Iterator[None]:
         yield
     except LabousError as error:
         sys.stderr.write(f"labous: error: {error}\n")
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"labous: error: {where}{error.strerror or error}; check the path and the disk.\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("labous: interrupted; the same command continues where this one stopped.\n")

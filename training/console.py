@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from rich.console import Console
+from rich.text import Text
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -17,9 +18,14 @@ _PIPE_WIDTH = "110"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", _PIPE_WIDTH)))
 
 
-def say(line: str) -> None:
-    """One line for the person at the terminal; rich markup allowed."""
-    console.print(line, soft_wrap=True)
+def say(line: str, style: str = "") -> None:
+    """One line for the person at the terminal, as it is: names of files may hold brackets."""
+    console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def say_stage(name: str, line: str) -> None:
+    """A stage's name, set off, and what becomes of it."""
+    console.print(Text.assemble((f"{name:<9}", "bold"), " ", line), soft_wrap=True)
 
 
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from training.config import Settings, stage_main
-from training.console import say
+from training.console import say_stage
 
 
 def run(settings: Settings) -> None:
@@ -17,9 +17,8 @@ def run(settings: Settings) -> None:
     """
     dataset = settings.dataset
     dataset.fetch()
-    say(
-        f"[bold]data     [/] {dataset.name}: {len(dataset.recordings())} recordings of {len(dataset.species())} species"
-    )
+    species, recordings = len(dataset.species()), len(dataset.recordings())
+    say_stage("data", f"{dataset.name}: {recordings} recordings of {species} species")
 
 
 main = stage_main(run)

@@ -14,16 +14,15 @@ from training.config import Settings, stage_main
 from training.console import say
 from training.export_tflite import export_float32, export_int8, export_onnx
 from training.files import write_bytes, write_text
-from training.fitting import load_fitted
 from training.gate import write_gated
-from training.prepared import read_prepared
+from training.prepared import load_fitted, read_prepared
 from training.sampler import random_window
 from training.stages import EXPORT, run_stage
 
 
 def training_windows(settings: Settings, at_most: int) -> list[NDArray[np.float32]]:
     """Model inputs [n_mels, n_frames] cut from the training share, species by species, the same at every call."""
-    recordings, _, _ = read_prepared(settings.paths.prepared)
+    recordings, _, _ = read_prepared(settings.paths.prepared, settings.dataset.root)
     train = recordings[recordings.split == "train"]
     # the n-th recording of every species before the (n+1)-th of any
     order = train.assign(turn=train.groupby("primary_label").cumcount()).sort_values(["turn", "recording_id"])

@@ -10,11 +10,31 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from training.errors import StageError
+
+_SOURCE = (".py", ".cpp", ".h")
+
 
 def sha256_of_file(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digest(*places: Path) -> str:
+    """sha256 over source files, and over every source file of folders with its name.
+
+    Raises:
+        StageError: one of them is not there.
+    """
+    digest = hashlib.sha256()
+    for place in places:
+        if not place.exists():
+            raise StageError(f"{place} is not there, and decides results; run make setup in a whole checkout.")
+        for file in [place] if place.is_file() else sorted(place.rglob("*")):
+            if place.is_file() or (file.suffix in _SOURCE and "__pycache__" not in file.parts):
+                digest.update(f"{file.relative_to(place.parent).as_posix()} {sha256_of_file(file)}\n".encode())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

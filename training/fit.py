@@ -31,7 +31,7 @@ def fit(settings: Settings) -> None:
 
     keras.utils.set_random_seed(settings.fit.seed)
     tf.config.experimental.enable_op_determinism()
-    recordings, _, labels = read_prepared(settings.paths.prepared)
+    recordings, _, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
     codes, frontend, told = list(labels.ebird_code), settings.frontend, settings.fit
     sampler = Sampler(
         recordings[recordings.split == "train"],
@@ -50,6 +50,8 @@ def fit(settings: Settings) -> None:
     model = settings.model.build((frontend.n_mels, frontend.n_frames, 1), len(codes))
     place = settings.paths.fit
     place.mkdir(parents=True, exist_ok=True)
+    if settings.force:
+        shutil.rmtree(place / "checkpoint", ignore_errors=True)
     history = train(model, sampler, valid, told, place / "checkpoint", stage_key(FIT, settings))
     _finish(settings, history)
 

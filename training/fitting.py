@@ -104,20 +104,6 @@ def best_model(checkpoint: Path) -> Path:
     return checkpoint / _BEST
 
 
-def load_fitted(place: Path) -> keras.Model:
-    """The model that the fit stage left in ``place``.
-
-    Raises:
-        StageError: there is none.
-    """
-    import keras
-
-    path = place / "model.keras"
-    if not path.exists():
-        raise StageError(f"{path} is not there; run python -m training.fit first.")
-    return keras.saving.load_model(path, compile=False)
-
-
 def _epoch(model: keras.Model, sampler: Sampler, told: Fit, epoch: int) -> float:
     """Train one epoch; its mean loss."""
     _seed_dropout(model, told.seed, epoch)

@@ -235,7 +235,8 @@ def _output_findings(outputs: NDArray[np.float32], reference: NDArray[np.float32
         yield f"{int((~np.isfinite(outputs)).any(axis=1).sum())} of {len(outputs)} windows give NaN or infinite logits."
         return
     if np.ptp(outputs, axis=0).max() == 0:
-        yield f"All {len(outputs)} windows give the same logits: it does not listen to its input."
+        same = f"All {len(outputs)} windows give the same logits"
+        yield f"{same}: it does not listen to its input; train it longer, or look at its loss."
     difference, bound = float(np.abs(outputs - reference).max()), max_share * float(np.ptp(reference))
     # written so that a NaN in the reference is a finding too
     if not difference <= bound:

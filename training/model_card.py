@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 
-def model_card(manifest: dict[str, Any], metrics: dict[str, Any], per_label: pd.DataFrame, licences: pd.Series) -> str:
+def model_card(
+    manifest: dict[str, Any], metrics: dict[str, Any], per_label: pd.DataFrame, licences: pd.Series, unknown: int
+) -> str:
     """Markdown.
 
     Args:
@@ -16,6 +18,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any], per_label: pd.
         metrics: as validate wrote them.
         per_label: one row a species, as validate wrote it.
         licences: how many training recordings came under each licence.
+        unknown: how many recordings nobody is named for.
     """
     dataset = manifest["dataset"]
     synthetic = (
@@ -39,6 +42,7 @@ def model_card(manifest: dict[str, Any], metrics: dict[str, Any], per_label: pd.
         for row in per_label.to_dict("records")
     )
     granted = "\n".join(f"- {licence or 'not stated'}: {count} recordings" for licence, count in licences.items())
+    unnamed = f"; of {unknown} the recordist is not known, and they were split one by one" if unknown else ""
     small = manifest["models"]["int8"]
     return f"""# {manifest["name"]} {manifest["version"]}
 {synthetic}
@@ -50,7 +54,8 @@ a window.
 ## Data
 
 {dataset["recordings"]} recordings, {dataset["hours"]:.2f} hours, data set `{dataset["name"]}`, revision
-`{dataset["revision"][:16]}`. Recordings of one recordist are all on one side of the split. Licences of the recordings:
+`{dataset["revision"][:16]}`. Recordings of one recordist are all on one side of the split{unnamed}.
+Licences of the recordings trained on:
 
 {granted}
 

@@ -3,7 +3,7 @@
 ``python -m training.prepare`` fills ``paths.prepared``:
 
 ======================  =================================================================
-recordings.csv          recording_id, path, labels, author, split, seconds, feature
+recordings.csv          recording_id (its path below the data set's root), labels, author, split, seconds, feature
 soundscapes.csv         one row per labelled stretch of a soundscape, with its split
 labels.csv              the species, in the order of the model's outputs
 splits.csv              recording_id, author, split: who was held out from whom
@@ -16,10 +16,12 @@ features/               one .npy a recording, float16 [segments, n_mels, n_frame
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,30 +31,41 @@ import pandas as pd
 from training.config import Settings, stage_main
 from training.console import progress, say
 from training.errors import StageError
+from training.features import mel_spectrogram
 from training.files import write_text, written_beside
-from training.segments import Outcome, feature_of
+from training.segments import Outcome, feature_code, feature_of, readable_of
 from training.splits import lacking, split_soundscapes
 from training.splits import split as split_recordings
-from training.stages import PREPARE, code_digest, run_stage
+from training.stages import PREPARE, run_stage
 
 _LABEL_COLUMNS = ("ebird_code", "scientific_name", "common_name", "french_name")
 
 
 def prepare(settings: Settings) -> None:
-    """Fill ``paths.prepared``. A recording that cannot be used is skipped and listed, and does not end the run.
+    """Fill ``paths.prepared``. What cannot be used is skipped and listed, and does not end the run.
 
     Raises:
         StageError: not one recording can be used, or a label has no recording to train on.
+        EngineError: the backend of features is not there.
     """
     dataset, place = settings.dataset, settings.paths.prepared
     dataset.fetch()
     recordings, soundscapes, species = dataset.recordings(), dataset.soundscapes(), dataset.species()
-    outcomes = pd.DataFrame([dataclasses.asdict(outcome) for outcome in _features(settings, recordings)])
-    table = recordings.merge(outcomes, on="recording_id", validate="one_to_one")
+    outcomes = pd.DataFrame([dataclasses.asdict(outcome) for outcome in _outcomes(settings, recordings, soundscapes)])
+    bad = outcomes[outcomes.reason != ""]
     notes = dataset.notes()
-    absent = pd.DataFrame({"recording_id": notes.missing, "reason": "listed in the metadata, and not on disk"})
-    skipped = pd.concat([absent, table.loc[table.reason != "", ["recording_id", "reason"]]])
-    table = table[table.reason == ""].drop(columns="reason").sort_values("recording_id", ignore_index=True)
+    skipped = pd.concat(
+        [
+            _listed(notes.missing, "is listed in the metadata, and not on disk"),
+            _listed(notes.unreadable, "is in a format that soundfile does not read; convert it to FLAC or WAV"),
+            bad[["recording_id", "reason"]],
+        ]
+    )
+    good = outcomes[outcomes.reason == ""].drop(columns="reason")
+    table = recordings.merge(good, on="recording_id", validate="one_to_one").sort_values(
+        "recording_id", ignore_index=True
+    )
+    soundscapes = soundscapes[soundscapes.recording_id.isin(good.recording_id)].copy()
     if table.empty:
         raise StageError(
             f"Not one of the {len(recordings)} recordings of {dataset.name} can be used; the first says: "
@@ -61,7 +74,7 @@ def prepare(settings: Settings) -> None:
     split = settings.split
     table["split"] = split_recordings(table, split.seed, split.valid, split.test)
     soundscapes["split"] = split_soundscapes(soundscapes, split.seed, split.soundscapes_valid)
-    _check_labels(table, [s.ebird_code for s in species])
+    _check_labels(table, [s.ebird_code for s in species], skipped)
 
     labels = pd.DataFrame([dataclasses.asdict(s) for s in species], columns=list(_LABEL_COLUMNS))
     splits = pd.concat(
@@ -71,8 +84,8 @@ def prepare(settings: Settings) -> None:
         ]
     )[["recording_id", "author", "split"]]
     for name, frame in {
-        "recordings": _with_joined(table, "secondary_labels"),
-        "soundscapes": _with_joined(soundscapes, "labels"),
+        "recordings": _with_joined(table.drop(columns="path"), "secondary_labels"),
+        "soundscapes": _with_joined(soundscapes.drop(columns="path"), "labels"),
         "labels": labels,
         "splits": splits,
         "skipped": skipped,
@@ -85,6 +98,7 @@ def prepare(settings: Settings) -> None:
         "revision": dataset.revision(),
         "species": len(species),
         "recordings": len(table),
+        "recordists_unknown": notes.unknown_recordists,
         "skipped": len(skipped),
         "hours": round(float(table.seconds.sum()) / 3600, 4),
         "labels_outside_the_table": dict(sorted(notes.dropped_labels.items())),
@@ -94,45 +108,71 @@ def prepare(settings: Settings) -> None:
     }
     write_text(place / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
     _drop_stale(place / "features", set(table.feature))
-    counts = ", ".join(f"{n} {name}" for name, n in table.split.value_counts().items())
-    say(f"          {len(table)} recordings of {len(species)} species, {summary['hours']:.2f} h ({counts})")
+    _tell(summary, place)
+
+
+def _tell(summary: dict[str, Any], place: Path) -> None:
+    counts = ", ".join(f"{n} {name}" for name, n in summary["recordings_by_split"].items())
+    total = f"{summary['recordings']} recordings of {summary['species']} species, {summary['hours']:.2f} h"
+    say(f"          {total} ({counts})")
     for part, codes in summary["species_without"].items():
-        say(f"          [yellow]no {part} recording[/] of {', '.join(codes)}: too few recordists")
-    if len(skipped):
-        say(f"          [yellow]{len(skipped)} skipped[/], listed with the reason in {place / 'skipped.csv'}")
+        say(f"          no {part} recording of {', '.join(codes)}: too few recordists", style="yellow")
+    if summary["recordists_unknown"]:
+        unknown = summary["recordists_unknown"]
+        say(f"          {unknown} recordings name no recordist: each is split as somebody's only one", style="yellow")
+    if summary["skipped"]:
+        say(
+            f"          {summary['skipped']} skipped, listed with the reason in {place / 'skipped.csv'}", style="yellow"
+        )
 
 
-def _features(settings: Settings, recordings: pd.DataFrame) -> Iterator[Outcome]:
-    jobs = list(zip(recordings.recording_id, recordings.path, strict=True))
-    work = functools.partial(
-        feature_of,
-        frontend=settings.frontend,
-        backend=settings.features.backend,
-        code=code_digest(Path(__file__).with_name("features.py")),
-        place=settings.paths.prepared,
-    )
-    (settings.paths.prepared / "features").mkdir(parents=True, exist_ok=True)
+def _listed(recording_ids: list[str], reason: str) -> pd.DataFrame:
+    return pd.DataFrame({"recording_id": recording_ids, "reason": [f"It {reason}."] * len(recording_ids)})
+
+
+def _outcomes(settings: Settings, recordings: pd.DataFrame, soundscapes: pd.DataFrame) -> Iterator[Outcome]:
+    """Features of every recording, and whether every soundscape can be read."""
+    backend, frontend, place = settings.features.backend, settings.frontend, settings.paths.prepared
+    mel_spectrogram(frontend, backend)  # what is wrong with the backend is no recording's fault
+    feature = functools.partial(feature_of, frontend=frontend, backend=backend, code=feature_code(backend), place=place)
+    readable = functools.partial(readable_of, sample_rate=frontend.sample_rate)
+    scenes = soundscapes.drop_duplicates("recording_id")
+    jobs = [functools.partial(feature, *job) for job in zip(recordings.recording_id, recordings.path, strict=True)]
+    jobs += [functools.partial(readable, *job) for job in zip(scenes.recording_id, scenes.path, strict=True)]
+    (place / "features").mkdir(parents=True, exist_ok=True)
     if settings.features.workers == 1:
-        yield from progress(map(work, jobs), "features", total=len(jobs), unit="rec")
+        yield from progress((job() for job in jobs), "features", total=len(jobs), unit="rec")
         return
     # spawn: forking a process that has started threads (TensorFlow's, BLAS's) can hang
     with concurrent.futures.ProcessPoolExecutor(
         settings.features.workers, mp_context=multiprocessing.get_context("spawn")
     ) as pool:
+        with _interrupts_ignored():  # which the workers inherit: Ctrl-C is for this process to deal with
+            waiting = [pool.submit(job) for job in jobs]
         try:
-            yield from progress(pool.map(work, jobs, chunksize=4), "features", total=len(jobs), unit="rec")
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
+            yield from progress((future.result() for future in waiting), "features", total=len(jobs), unit="rec")
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _check_labels(table: pd.DataFrame, codes: list[str]) -> None:
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _check_labels(table: pd.DataFrame, codes: list[str], skipped: pd.DataFrame) -> None:
     trained = set(table.primary_label[table.split == "train"])
     without = [code for code in codes if code not in trained]
     if without:
+        hint = f" ({len(skipped)} were skipped; the first: {skipped.reason.iloc[0]})" if len(skipped) else ""
         raise StageError(
-            f"No recording to train on is left for {', '.join(without)}; add recordings of them, or take them out of "
-            "the species table."
+            f"No recording to train on is left for {', '.join(without)}{hint}; add recordings of them, or leave these "
+            "species out."
         )
 
 

@@ -112,7 +112,8 @@ def random_window(segments: np.ndarray, n_frames: int, rng: np.random.Generator,
 def steady_windows(segments: np.ndarray, n_frames: int, at_most: int) -> Array:
     """Evenly spread windows [n, n_mels, n_frames] of a recording, the same at every call: for validation."""
     if segments.shape[2] == n_frames:
-        return np.asarray(segments[:at_most], np.float32)
+        chosen = np.linspace(0, len(segments) - 1, min(at_most, len(segments))).round().astype(int)
+        return np.asarray(segments[chosen], np.float32)
     last = segments.shape[2] - n_frames
     starts = np.unique(np.linspace(0, last, min(at_most, 1 + -(-last // n_frames))).round().astype(int))
     return np.stack([np.asarray(segments[0, :, s : s + n_frames], np.float32) for s in starts])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from labous.errors import LabousError
+from labous.errors import RecordingError, SamplesError
 from labous.frontend import Frontend
-from labous.recordings import read, windows
+from labous.recordings import read, read_blocks, windows
 from training.features import mel_spectrogram
-from training.files import sha256_of_file, written_beside
+from training.files import code_digest, sha256_of_file, written_beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,24 +26,50 @@ class Outcome:
     reason: str = ""
 
 
-def feature_of(job: tuple[str, str], frontend: Frontend, backend: str, code: str, place: Path) -> Outcome:
+def feature_code(backend: str) -> str:
+    """Digest of the source that decides a feature file, so that another code makes another file."""
+    from labous.mel import __file__ as mel
+
+    here, device = Path(__file__).parent, Path(mel).parents[1]
+    places = [here / "features.py", here / "segments.py", device / "recordings.py", device / "frontend.py"]
+    if backend != "librosa":
+        places += [device / "mel", device / "melspec.wasm"]
+    return code_digest(*places)
+
+
+def feature_of(recording_id: str, path: str, frontend: Frontend, backend: str, code: str, place: Path) -> Outcome:
     """Compute one recording's feature file, or find it where an earlier run left it."""
-    recording_id, path = job
     try:
         identity = json.dumps([frontend.to_dict(), backend, code, sha256_of_file(Path(path))], sort_keys=True)
-    except OSError as error:
-        return Outcome(recording_id, reason=f"{path} cannot be read: {error.strerror}.")
-    digest = hashlib.sha256(identity.encode()).hexdigest()
-    feature = f"features/{digest[:2]}/{digest[2:24]}.npy"
-    try:
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        feature = f"features/{digest[:2]}/{digest[2:24]}.npy"
         samples = read(path, frontend.sample_rate)
-        if not (place / feature).exists():
+        if not _is_whole(place / feature):
             segments = segments_of(samples, frontend, backend)
             with written_beside(place / feature) as beside, beside.open("wb") as file:
                 np.save(file, segments.astype(np.float16))
-    except LabousError as error:
+    except (RecordingError, SamplesError) as error:
         return Outcome(recording_id, reason=str(error))
+    except OSError as error:
+        return Outcome(recording_id, reason=f"{error.filename} cannot be read: {error.strerror}.")
     return Outcome(recording_id, feature, len(samples) / frontend.sample_rate)
+
+
+def readable_of(recording_id: str, path: str, sample_rate: int) -> Outcome:
+    """Read a recording to its end."""
+    try:
+        samples = sum(len(block) for block in read_blocks(path, sample_rate))
+    except RecordingError as error:
+        return Outcome(recording_id, reason=str(error))
+    return Outcome(recording_id, seconds=samples / sample_rate)
+
+
+def _is_whole(feature: Path) -> bool:
+    try:
+        np.load(feature, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def segments_of(samples: np.ndarray, frontend: Frontend, backend: str) -> np.ndarray:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from training.config import Settings
-from training.console import say
+from training.console import say_stage
 from training.errors import StageError
-from training.files import sha256_of_file, write_text
+from training.files import code_digest, sha256_of_file, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 _STAMP = "stamp.json"
@@ -40,7 +40,10 @@ class Stage:
     place: Callable[[Settings], Path]
 
 
-_DEVICE = ("runtime/src/labous", "melspec_cpp/include", "melspec_cpp/src")
+# the module itself as well as its sources: it is the built one that runs
+_MEL = ("runtime/src/labous/mel", "runtime/src/labous/melspec.wasm", "melspec_cpp/include", "melspec_cpp/src")
+_DEVICE = ("runtime/src/labous", *_MEL[1:])
+_GATE = ("training/gate.py", "training/tflite_file.py", "training/engines.py", "training/engine_workers")
 
 PREPARE = Stage(
     "prepare",
@@ -54,6 +57,7 @@ PREPARE = Stage(
         "training/datasets",
         "runtime/src/labous/recordings.py",
         "runtime/src/labous/frontend.py",
+        *_MEL,
     ),
     (),
     lambda settings: settings.paths.prepared,
@@ -68,6 +72,7 @@ FIT = Stage(
         "training/augment.py",
         "training/models.py",
         "training/metrics.py",
+        "training/prepared.py",
     ),
     ("prepare",),
     lambda settings: settings.paths.fit,
@@ -78,10 +83,10 @@ EXPORT = Stage(
     (
         "training/export.py",
         "training/export_tflite.py",
-        "training/gate.py",
-        "training/tflite_file.py",
-        "training/engines.py",
-        "training/engine_workers",
+        "training/augment.py",
+        "training/prepared.py",
+        "training/sampler.py",
+        *_GATE,
     ),
     ("prepare", "fit"),
     lambda settings: settings.paths.export,
@@ -96,6 +101,7 @@ VALIDATE = Stage(
         "training/metrics.py",
         "training/engines.py",
         "training/engine_workers",
+        "training/prepared.py",
         "training/report.py",
         *_DEVICE,
     ),
@@ -104,8 +110,15 @@ VALIDATE = Stage(
 )
 BUNDLE = Stage(
     "bundle",
-    ("dataset", "frontend", "evaluate", "bundle"),
-    ("training/bundle.py", "training/golden.py", "training/model_card.py", *_DEVICE),
+    ("dataset", "frontend", "evaluate", "export", "bundle"),
+    (
+        "training/bundle.py",
+        "training/golden.py",
+        "training/model_card.py",
+        "training/prepared.py",
+        "training/tflite_file.py",
+        *_DEVICE,
+    ),
     ("prepare", "export", "validate"),
     lambda settings: settings.bundle.dir,
 )
@@ -120,37 +133,43 @@ def run_stage(stage: Stage, settings: Settings, work: Callable[[Settings], None]
     """
     key = stage_key(stage, settings)
     place = stage.place(settings)
-    if not settings.force and _is_up_to_date(place, key):
-        say(f"[bold]{stage.name:<9}[/] up to date ({place})")
+    if not settings.force and _is_up_to_date(stage, place, key):
+        say_stage(stage.name, f"up to date ({place})")
         return False
-    say(f"[bold]{stage.name:<9}[/] …")
-    stamp = _stamp_path(place)
+    say_stage(stage.name, "…")
+    stamp = _stamp_path(stage, place)
     stamp.unlink(missing_ok=True)
     work(settings)
-    files = {path.relative_to(place).as_posix(): sha256_of_file(path) for path in _outputs(place)}
+    files = {path.relative_to(place).as_posix(): _fingerprint(path, place) for path in _outputs(place)}
     write_text(stamp, json.dumps({"stage": stage.name, "key": key, "files": files}, indent=1, sort_keys=True) + "\n")
     return True
 
 
-def _stamp_path(place: Path) -> Path:
-    # beside the folder, so that a bundle holds nothing but the bundle
-    return place.with_name(f".{place.name}.{_STAMP}")
+def _stamp_path(stage: Stage, place: Path) -> Path:
+    # a bundle holds nothing but the bundle; elsewhere the stamp lies with what it vouches for, and travels with it
+    return place.with_name(f".{place.name}.{_STAMP}") if stage is BUNDLE else place / _STAMP
 
 
 def _outputs(place: Path) -> list[Path]:
-    # features are named by the hash of what they come from, so their names in recordings.csv vouch for them
     return sorted(
         path
         for path in place.rglob("*")
-        if path.is_file() and not {"features", "checkpoint"} & set(path.relative_to(place).parts[:1])
+        if path.is_file() and path != place / _STAMP and path.relative_to(place).parts[0] != "checkpoint"
     )
 
 
-def _is_up_to_date(place: Path, key: str) -> bool:
+def _fingerprint(path: Path, place: Path) -> str:
+    """sha256 of a file; of features, which are many and named by the hash of what they come from, the size."""
+    if path.relative_to(place).parts[0] == "features":
+        return f"{path.stat().st_size} bytes"
+    return sha256_of_file(path)
+
+
+def _is_up_to_date(stage: Stage, place: Path, key: str) -> bool:
     try:
-        stamp: dict[str, Any] = json.loads(_stamp_path(place).read_text())
-        files = stamp["files"]
-        return stamp["key"] == key and all(sha256_of_file(place / name) == digest for name, digest in files.items())
+        stamp: dict[str, Any] = json.loads(_stamp_path(stage, place).read_text())
+        files: dict[str, str] = stamp["files"]
+        return stamp["key"] == key and all(_fingerprint(place / name, place) == f for name, f in files.items())
     except (OSError, ValueError, KeyError):
         return False
 
@@ -173,23 +192,10 @@ def _part(groups: dict[str, Any], name: str) -> Any:
 def _left_by(stage: Stage, settings: Settings) -> str:
     place = stage.place(settings)
     try:
-        files = json.loads(_stamp_path(place).read_text())["files"]
+        files = json.loads(_stamp_path(stage, place).read_text())["files"]
     except (OSError, ValueError, KeyError):
         raise StageError(
             f"{place} does not hold a finished {stage.name} stage; run python -m training.{stage.name}, or "
             "python -m training.train for the whole path."
         ) from None
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def code_digest(path: Path) -> str:
-    """sha256 over a source file, or over every source file of a folder with its name."""
-    if path.is_file():
-        return sha256_of_file(path)
-    if not path.is_dir():
-        raise StageError(f"{path} is named in the table of stages and is not there; the checkout is incomplete.")
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.suffix in (".py", ".cpp", ".h") and "__pycache__" not in file.parts:
-            digest.update(f"{file.relative_to(path).as_posix()} {sha256_of_file(file)}\n".encode())
-    return digest.hexdigest()

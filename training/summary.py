@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from training.config import Settings
@@ -30,13 +31,13 @@ def show(settings: Settings) -> None:
     metrics = json.loads((place / "metrics.json").read_text())
     manifest = json.loads((place / "manifest.json").read_text())
     prepared = json.loads((settings.paths.prepared / "summary.json").read_text())
-    synthetic = " [yellow](synthetic: made by a generator)[/]" if prepared["synthetic"] else ""
     split = ", ".join(f"{n} {name}" for name, n in prepared["recordings_by_split"].items())
-    say(f"\n[bold]{manifest['name']} {manifest['version']}[/]{synthetic}")
-    say(
-        f"{prepared['species']} species, {prepared['recordings']} recordings, {prepared['hours']:.2f} hours ({split})"
-        + (f", [yellow]{prepared['skipped']} skipped[/]" if prepared["skipped"] else "")
-    )
+    say(f"\n{manifest['name']} {manifest['version']}", style="bold")
+    if prepared["synthetic"]:
+        say("synthetic: made by a generator; these figures say nothing about birds", style="yellow")
+    skipped = f", {prepared['skipped']} skipped" if prepared["skipped"] else ""
+    counts = f"{prepared['species']} species, {prepared['recordings']} recordings, {prepared['hours']:.2f} hours"
+    say(f"{counts} ({split}){skipped}")
     _quality(metrics, manifest)
     parity = metrics["parity"]
     say(
@@ -46,7 +47,7 @@ def show(settings: Settings) -> None:
     )
     _engines(pd.read_csv(settings.paths.validate / "engines.csv"))
     say(f"report {settings.paths.validate / 'report.html'}")
-    say(f"bundle [bold]{place}[/]")
+    say(f"bundle {place}", style="bold")
 
 
 def _quality(metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
@@ -82,5 +83,5 @@ def _engines(engines: pd.DataFrame) -> None:
         difference = "" if pd.isna(row["max_abs_difference"]) else f"{row['max_abs_difference']:.1e}"
         agreeing = "" if pd.isna(row["argmax_equal"]) else f"{100 * row['argmax_equal']:.0f} %"
         version = "" if pd.isna(row["version"]) else str(row["version"])
-        table.add_row(row["engine"], version, row["file"], difference, agreeing, row["status"])
+        table.add_row(row["engine"], version, row["file"], difference, agreeing, escape(row["status"]))
     console.print(table)

@@ -6,12 +6,14 @@ what came out.
 
 from __future__ import annotations
 
-from training import bundle, download, export, fit, prepare, summary, validate
 from training.config import Settings, stage_main
 
 
 def run(settings: Settings) -> None:
     """Every stage in order, then the closing table."""
+    # imported here, where Ctrl-C is already told in a sentence: they take seconds
+    from training import bundle, download, export, fit, prepare, summary, validate
+
     for stage in (download, prepare, fit, export, validate, bundle):
         stage.run(settings)
     summary.show(settings)

@@ -34,9 +34,8 @@ from training.evaluate import (
 )
 from training.features import mel_spectrogram
 from training.files import write_text, written_beside
-from training.fitting import load_fitted
 from training.metrics import best_threshold, measure, per_label_average_precision, per_label_roc_auc
-from training.prepared import read_prepared
+from training.prepared import load_fitted, read_prepared
 from training.report import Example, write_report
 from training.stages import VALIDATE, run_stage
 
@@ -47,7 +46,7 @@ def validate(settings: Settings) -> None:
     Raises:
         StageError: nothing was held out, or an earlier stage is missing.
     """
-    recordings, soundscapes, labels = read_prepared(settings.paths.prepared)
+    recordings, soundscapes, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
     codes = list(labels.ebird_code)
     model, files = load_fitted(settings.paths.fit), _exported(settings.paths.export)
     listener = Listener(model, files["model.tflite"], files["model_int8.tflite"], settings.frontend)

@@ -1,6 +1,8 @@
 """Data sets as people have them: complete, partial, untidy, or not there at all."""
 
 import csv
+import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +10,21 @@ import pandas as pd
 import pytest
 import soundfile
 
+from labous.recordings import SUFFIXES
+from training.datasets import base
 from training.datasets.base import (
+    HASHES,
     RECORDING_COLUMNS,
     SOUNDSCAPE_COLUMNS,
     TABLES,
     DatasetError,
     find_table,
+    hash_files,
+    one_spelling,
     read_species_table,
 )
 from training.datasets.birdclef import METADATA_COLUMNS, BirdClef2021
-from training.datasets.folder import FolderDataset
+from training.datasets.folder import _FOREIGN_SUFFIXES, _OTHER_SUFFIXES, FolderDataset
 
 NAMES = ("ebird_code", "scientific_name", "common_name", "french_name")
 
@@ -39,6 +46,13 @@ def write_metadata(root: Path, rows: list[dict[str, str]], columns: tuple[str, .
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(blank | row for row in rows)
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    """Of its own for each test: revisions leave their cache of hashes there."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
 
 
 @pytest.fixture
@@ -144,6 +158,8 @@ def test_birdclef_reads_untidy_metadata(birdclef, two):
     notes = dataset.notes()
     assert notes.missing == ["train_short_audio/rocpig/XC4.ogg"]
     assert notes.dropped_labels == {"eursta": 1, "nobird": 1}
+    assert notes.unknown_recordists == 1
+    assert notes.unreadable == []
     assert list(dataset.soundscapes().columns) == list(SOUNDSCAPE_COLUMNS)
     assert dataset.soundscapes().empty
 
@@ -200,6 +216,157 @@ def test_revision_changes_with_the_data_and_not_with_its_place(birdclef, two, tm
     with (moved / "train_short_audio/houspa/XC1.ogg").open("ab") as file:
         file.write(b"more")
     assert BirdClef2021(moved, two).revision() != before
+
+
+def test_revision_sees_other_samples_of_the_same_length(birdclef, two):
+    path = birdclef / "train_short_audio/houspa/XC1.ogg"
+    data = path.read_bytes()
+    before = BirdClef2021(birdclef, two).revision()
+    times = path.stat()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert BirdClef2021(birdclef, two).revision() != before
+    path.write_bytes(data)
+    os.utime(path, (0, 0))
+    assert BirdClef2021(birdclef, two).revision() == before
+
+
+def test_revision_takes_an_unreadable_file_as_it_is(birdclef, two):
+    path = birdclef / "train_short_audio/houspa/XC1.ogg"
+    before = BirdClef2021(birdclef, two).revision()
+    path.unlink()
+    path.symlink_to("nowhere.ogg")
+    without = BirdClef2021(birdclef, two).revision()
+    path.unlink()
+    path.mkdir()
+    assert BirdClef2021(birdclef, two).revision() == without != before
+
+
+# Hashes and their cache
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """As if every file had been written some time ago."""
+    monkeypatch.setattr(base, "_SETTLED_NS", -1_000_000_000)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the files that were read to be hashed."""
+    names, real = [], base.sha256_of_file
+    monkeypatch.setattr(base, "sha256_of_file", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+def some_files(folder: Path) -> list[str]:
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / name).write_text(f"the file {name}")
+    return [str(folder / name) for name in ("a", "b", "c")]
+
+
+def test_only_new_and_changed_files_are_read(tmp_path, settled, reads):
+    paths, cache = some_files(tmp_path / "some"), Path("deep/hashes.json")
+    hashes = hash_files(paths, cache)
+    assert hash_files(paths, cache) == hashes
+    assert reads == ["a", "b", "c"]
+    Path(paths[1]).write_text("other   b "[:10])
+    Path(tmp_path / "some" / "d").write_text("new")
+    again = hash_files([*paths, str(tmp_path / "some" / "d")], cache)
+    assert reads[3:] == ["b", "d"]
+    assert again.pop(str(tmp_path / "some" / "d"))
+    assert [again[path] == hashes[path] for path in paths] == [True, False, True]
+
+
+def test_files_that_may_still_change_unseen_are_not_remembered(tmp_path, reads):
+    paths, cache = some_files(tmp_path / "some"), Path("hashes.json")
+    assert hash_files(paths, cache) == hash_files(paths, cache)
+    assert reads == ["a", "b", "c"] * 2
+    assert not cache.exists()
+
+
+def test_files_that_are_gone_are_forgotten_and_other_data_sets_are_not(tmp_path, settled, reads):
+    mine, yours, cache = some_files(tmp_path / "mine"), some_files(tmp_path / "yours"), Path("hashes.json")
+    hash_files(mine, cache)
+    Path(mine[0]).unlink()
+    hash_files(yours, cache)
+    assert mine[0] not in cache.read_text()
+    hash_files(mine[1:], cache)
+    assert len(reads) == 6
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '{"p": 3}', '{"p": [1, 2, 3]}', '{"p": [1, 2, 3, "x"]}', '{"p": {"q": 1}}', "\xff"]
+)
+def test_a_damaged_cache_is_ignored_and_replaced(tmp_path, settled, reads, text):
+    paths, cache = some_files(tmp_path / "some"), Path("hashes.json")
+    hashes = hash_files(paths, Path("other.json"))
+    cache.write_bytes(text.encode("latin-1").replace(b"p", paths[0].encode()))
+    assert hash_files(paths, cache) == hashes
+    assert hash_files(paths, cache) == hashes
+    assert len(reads) == 6
+
+
+def test_without_a_place_for_the_cache_hashes_are_still_right(tmp_path, settled):
+    paths = some_files(tmp_path / "some")
+    (tmp_path / "file").touch()
+    assert hash_files(paths, tmp_path / "file" / "hashes.json") == hash_files(paths, Path("hashes.json"))
+
+
+def test_what_was_read_before_an_interruption_is_kept(tmp_path, settled, monkeypatch):
+    paths, cache, real = some_files(tmp_path / "some"), Path("hashes.json"), base.sha256_of_file
+    with monkeypatch.context() as patch:
+
+        def interrupted(path):
+            if path.name == "c":
+                raise KeyboardInterrupt
+            return real(path)
+
+        patch.setattr(base, "sha256_of_file", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hash_files(paths, cache)
+    assert [path in cache.read_text() for path in paths] == [True, True, False]
+
+
+def test_the_cache_lies_outside_the_data_set(birdclef, two, settled):
+    BirdClef2021(birdclef, two).revision()
+    assert HASHES.is_file()
+    assert not [path for path in birdclef.rglob("*") if path.name.startswith(".")]
+
+
+# Recordists
+
+
+def test_a_recordist_has_one_spelling():
+    composed, apart = (unicodedata.normalize(form, "José Ñ") for form in ("NFC", "NFD"))
+    given = [
+        "Timo Schnabel ",
+        "Timo  Schnabel",
+        "timo schnabel",
+        "Timo\u00a0Schnabel",
+        "Timo Schnabl",
+        composed,
+        apart,
+        " ",
+    ]
+    found = one_spelling(pd.Series(given, index=range(5, 13)))
+    assert found.tolist() == ["Timo Schnabel"] * 4 + ["Timo Schnabl", composed, composed, ""]
+    assert found.index.tolist() == list(range(5, 13))
+
+
+def test_spellings_of_a_recordist_are_one_in_birdclef(birdclef, two):
+    spelled = ["Timo Schnabel", "Timo Schnabel ", " timo  schnabel"]
+    files = [("houspa", "XC1.ogg"), ("houspa", "XC2.ogg"), ("rocpig", "XC3.ogg")]
+    write_metadata(
+        birdclef,
+        [
+            {"primary_label": code, "filename": name, "author": author}
+            for (code, name), author in zip(files, spelled, strict=True)
+        ],
+    )
+    assert BirdClef2021(birdclef, two).recordings()["author"].tolist() == ["Timo Schnabel"] * 3
+    assert BirdClef2021(birdclef, two).notes().unknown_recordists == 0
 
 
 def test_a_species_without_recordings_is_named_with_its_line(birdclef, tmp_path):
@@ -288,17 +455,22 @@ def test_folder_mixes_formats(folder):
     assert [(s.ebird_code, s.french_name) for s in dataset.species()] == [("merle", "merle"), ("pie", "pie")]
     assert dataset.soundscapes().empty
     assert all(soundfile.info(path).frames for path in recordings["path"])
+    assert dataset.notes().unknown_recordists == 4
+    assert dataset.notes().unreadable == []
 
 
 def test_folder_takes_recordists_from_metadata(folder):
     before = FolderDataset(folder).revision()
-    (folder / "metadata.csv").write_text("filename,author\nmerle/a.wav,Ana\npie/c.ogg,Ana\npie/gone.wav,Bo\n")
+    (folder / "metadata.csv").write_text("filename,author\nmerle/a.wav,Ana\npie/c.ogg, ana  \npie/gone.wav,Bo\n")
     dataset = FolderDataset(folder)
     authors = dataset.recordings().set_index("recording_id")["author"]
     assert authors["merle/a.wav"] == authors["pie/c.ogg"] == "Ana"
     assert authors["pie/d.MP3"] == "unknown pie/d.MP3"
     assert dataset.notes().missing == ["pie/gone.wav"]
+    assert dataset.notes().unknown_recordists == 2
     assert dataset.revision() != before
+    (folder / "metadata.csv").write_text("filename,author\n")
+    assert FolderDataset(folder).revision() == before
     (folder / "metadata.csv").write_text("file,author\n")
     with pytest.raises(DatasetError, match="no column filename"):
         FolderDataset(folder).recordings()
@@ -318,3 +490,34 @@ def test_folder_without_recordings_is_refused(tmp_path):
     (tmp_path / "void" / "label").mkdir(parents=True)
     with pytest.raises(DatasetError, match="no folder with a recording that soundfile reads"):
         FolderDataset(tmp_path / "void").recordings()
+
+
+def test_folder_names_recordings_that_soundfile_does_not_read(folder, tmp_path):
+    for name in ("pie/phone.M4A", "merle/2024/old.wma", "pie/.trash/f.m4a", "stray.m4a"):
+        (folder / name).write_bytes(b"something")
+    (folder / "metadata.csv").write_text("filename,author\npie/phone.M4A,Ana\npie/gone.m4a,Ana\n")
+    notes = FolderDataset(folder).notes()
+    assert notes.unreadable == ["merle/2024/old.wma", "pie/phone.M4A"]
+    assert notes.missing == ["pie/gone.m4a"]  # the other one is there
+    assert len(FolderDataset(folder).recordings()) == 4
+    one = write_table(tmp_path / "one.csv", "merle")
+    assert FolderDataset(folder, one).notes().unreadable == ["merle/2024/old.wma"]
+
+
+def test_folder_does_not_lose_a_label_to_a_format(folder, tmp_path):
+    for name in ("geai/a.m4a", "geai/b.AMR", "pinson/c.m4a", "merle/d.wma"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"something")
+    said = r"mine has folders .* does not read \(\.amr, \.m4a\): geai, pinson: convert them to FLAC or WAV"
+    for asked in (FolderDataset.fetch, FolderDataset.species, FolderDataset.recordings):
+        with pytest.raises(DatasetError, match=said):
+            asked(FolderDataset(folder))
+    with pytest.raises(DatasetError, match=r"only recordings in formats .* to FLAC or WAV: geai \(line 3\)"):
+        FolderDataset(folder, write_table(tmp_path / "two.csv", "merle", "geai")).recordings()
+    assert len(FolderDataset(folder, write_table(tmp_path / "one.csv", "merle")).recordings()) == 2
+
+
+def test_soundfile_reads_none_of_the_formats_that_are_called_foreign():
+    known = {f".{name.lower()}" for name in soundfile.available_formats()} | _OTHER_SUFFIXES
+    assert not known & _FOREIGN_SUFFIXES
+    assert set(SUFFIXES) <= known

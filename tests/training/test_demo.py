@@ -105,6 +105,35 @@ def test_what_is_there_is_not_made_again(demo, monkeypatch):
     DemoDataset(root=demo.root, **SMALL).fetch()
 
 
+def damage_size(root: Path) -> None:
+    with next(root.rglob("*.ogg")).open("ab") as file:
+        file.write(b"more")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root: next(root.rglob("*.ogg")).unlink(),
+        lambda root: (root / "train_metadata.csv").unlink(),
+        lambda root: (root / "train_soundscapes").rename(root / "elsewhere"),
+        lambda root: (root / "demo.json").write_text("{"),
+        lambda root: (root / "demo.json").write_text('{"made_from": 1}'),
+        damage_size,
+    ],
+)
+def test_what_is_damaged_is_made_again(tmp_path, damage):
+    root = tmp_path / "demo"
+    tiny = SMALL | {"recordings_per_species": 2, "soundscape_files": 1, "soundscape_seconds": 5.0}
+    DemoDataset(root=root, **tiny).fetch(progress=False)
+    whole = files_of(root)
+    damage(root)
+    dataset = DemoDataset(root=root, **tiny)
+    revision = dataset.revision()
+    dataset.fetch(progress=False)
+    assert files_of(root) == whole
+    assert dataset.revision() == revision
+
+
 def test_an_interrupted_run_leaves_nothing_and_a_new_recipe_replaces_the_old(tmp_path, monkeypatch):
     root = tmp_path / "data" / "demo"
     tiny = SMALL | {"recordings_per_species": 2, "soundscape_files": 0}

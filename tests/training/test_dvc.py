@@ -30,7 +30,7 @@ def test_dvc_has_the_stages_of_a_run():
 @pytest.mark.parametrize("name", STAGES)
 def test_conf_files_and_code_are_named_as_deps(name):
     stage = STAGES[name]
-    assert "conf/config.yaml" in deps(name)
+    assert {"conf/config.yaml", "conf/experiment"} <= deps(name)
     for group in {group.split(".")[0] for group in stage.groups}:
         if (ROOT / "conf" / group).is_dir():
             assert f"conf/{group}" in deps(name), f"{name} reads conf/{group}"

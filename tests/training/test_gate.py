@@ -115,7 +115,9 @@ def test_nan_weights_are_refused() -> None:
 
 def test_a_model_that_does_not_listen_is_refused() -> None:
     found = refused(edited(exported().float32, _zero_kernel))
-    assert found[0] == "All 8 windows give the same logits: it does not listen to its input."
+    assert found[0] == (
+        "All 8 windows give the same logits: it does not listen to its input; train it longer, or look at its loss."
+    )
 
 
 def test_another_models_logits_are_noticed() -> None:

@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from training.augment import disturb, to_input, to_power
 from training.config import compose
+from training.features import LibrosaMel, conf_frontends
 from training.sampler import Sampler, random_window, steady_windows
 
 SETTINGS = compose()
@@ -23,8 +26,6 @@ def mel(rng, frames=FRONTEND.n_frames):
 
 
 def altered(**values):
-    import dataclasses
-
     return dataclasses.replace(AUGMENT, **values)
 
 
@@ -85,6 +86,85 @@ def test_nothing_switched_on_changes_nothing():
     np.testing.assert_array_equal(targets, target)
 
 
+FRONTENDS = conf_frontends()
+KINDS = {
+    "mel64": FRONTENDS["mel64"],
+    "librosa": FRONTENDS["librosa"],
+    "htk": dataclasses.replace(FRONTENDS["mel64"], mel_scale="htk"),
+    "no norm": dataclasses.replace(FRONTENDS["mel64"], mel_norm=None),
+    "magnitude": dataclasses.replace(FRONTENDS["mel64"], power=1.0, mel_norm=None, amin=1e-4),
+    "loud reference": dataclasses.replace(FRONTENDS["mel64"], ref=20.0),
+    "reference under the floor": dataclasses.replace(FRONTENDS["mel64"], ref=1e-12),
+    "magnitude's reference": dataclasses.replace(FRONTENDS["mel64"], power=1.0, ref=3.0, amin=1e-5),
+}
+
+
+def noise(frontend, slope_db, seconds=30):
+    """Samples of Gaussian noise with a slope in dB per octave from 50 Hz up."""
+    n = round(seconds * frontend.sample_rate)
+    spectrum = np.fft.rfft(np.random.default_rng(8).standard_normal(n))
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(n, 1 / frontend.sample_rate), 50) / 50)
+    samples = np.fft.irfft(spectrum * 10 ** (octaves * slope_db / 20))
+    return (samples / np.abs(samples).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize("slope_db", [-6.0, 0.0, 3.0])
+@pytest.mark.parametrize("kind", ["mel64", "htk", "no norm", "magnitude"])
+def test_noise_has_the_slope_that_real_noise_has_in_this_front_end(kind, slope_db):
+    frontend = KINDS[kind]
+    real = to_power(LibrosaMel(frontend)(noise(frontend, slope_db)), frontend)
+    told = OFF | {"noise_probability": 1.0, "noise_snr_db": [-60.0, -60.0], "noise_slope_db": [slope_db] * 2}
+    quiet = np.full((frontend.n_mels, 4000), real.min() / 100, np.float32)
+    given, target = to_input(quiet, frontend), np.ones(1, np.float32)
+    found, _ = disturb(given, target, given, target, altered(**told), frontend, np.random.default_rng(9))
+    apart = 10 * np.log10(to_power(found, frontend).mean(axis=1) / real.mean(axis=1))
+    np.testing.assert_allclose(apart - np.median(apart), 0, atol=1.2)
+    assert np.std(apart) < 0.4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_floor_is_the_front_ends(kind):
+    frontend = KINDS[kind]
+    given, target = LibrosaMel(frontend)(noise(frontend, -6.0, 2)), np.ones(1, np.float32)
+    np.testing.assert_allclose(to_input(to_power(given, frontend), frontend), given, atol=2e-5)
+    silence = LibrosaMel(frontend)(np.zeros(frontend.sample_rate, np.float32))
+    found, _ = disturb(
+        given,
+        target,
+        given,
+        target,
+        altered(**OFF | {"gain_db": [-200.0, -200.0]}),
+        frontend,
+        np.random.default_rng(11),
+    )
+    np.testing.assert_allclose(found, silence.min(), atol=2e-5)
+
+
+def test_a_reference_of_max_is_found_anew_and_cancels_gain():
+    frontend = dataclasses.replace(FRONTENDS["librosa"], ref="max")
+    rng, target = np.random.default_rng(10), np.ones(1, np.float32)
+    first, second = (LibrosaMel(frontend)(noise(frontend, slope, 2)) for slope in (-6.0, 0.0))
+    quieter, _ = disturb(first, target, second, target, altered(**OFF | {"gain_db": [-20.0, -20.0]}), frontend, rng)
+    np.testing.assert_allclose(quieter, first, atol=2e-5)
+    mixed, _ = disturb(
+        first,
+        target,
+        second,
+        target,
+        altered(**OFF | {"mixup_probability": 1.0, "mixup_snr_db": [0.0, 0.0]}),
+        frontend,
+        rng,
+    )
+    assert mixed.max() == pytest.approx(frontend.db_offset * frontend.db_scale, abs=2e-5)
+
+
+def test_nothing_lies_further_below_the_maximum_than_top_db():
+    frontend = dataclasses.replace(FRONTENDS["mel64"], top_db=20.0)
+    power = np.array([[[1.0, 1e-1], [1e-3, 1e-5]], [[10.0, 1.0], [1e-3, 1e-5]]], np.float32)
+    decibels = to_input(power, frontend) / frontend.db_scale - frontend.db_offset
+    np.testing.assert_allclose(decibels, [[[0, -10], [-20, -20]], [[10, 0], [-10, -10]]], atol=1e-4)
+
+
 def test_mixup_adds_power_at_the_level_asked_for_and_joins_labels():
     rng = np.random.default_rng(3)
     first, second = mel(rng), mel(rng)
@@ -121,6 +201,14 @@ def test_validation_windows_are_the_same_each_time_and_reach_the_end():
     cut = steady_windows(segments, 300, at_most=3)
     np.testing.assert_array_equal(cut[:, 0, 0], [0, 350, 700])
     np.testing.assert_array_equal(cut, steady_windows(segments, 300, at_most=3))
+
+
+@pytest.mark.parametrize(("at_most", "chosen"), [(1, [0]), (2, [0, 10]), (3, [0, 5, 10]), (20, list(range(11)))])
+def test_validation_windows_of_a_front_end_with_one_segment_a_window_are_spread_too(at_most, chosen):
+    segments = np.arange(11, dtype=np.float16)[:, None, None] + np.zeros((11, 2, 300), np.float16)
+    cut = steady_windows(segments, 300, at_most)
+    assert cut.dtype == np.float32
+    np.testing.assert_array_equal(cut[:, 0, 0], chosen)
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 30), (5, 4, 20)])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from training.datasets.base import one_spelling
 from training.errors import ConfigError
 from training.splits import lacking, split, split_soundscapes
 
@@ -15,6 +16,15 @@ def table(pairs):
         {"recording_id": f"r{i}", "primary_label": label, "author": author} for i, (label, author) in enumerate(pairs)
     ]
     return pd.DataFrame(rows)
+
+
+def test_spellings_of_a_recordist_end_on_one_side():
+    given = [(f"s{k % 3}", f"{name}{tail}") for k, name in enumerate("ABCDEF") for tail in ("x y", "x  y", "X Y ") * 3]
+    recordings = table(given)
+    recordings["author"] = one_spelling(recordings["author"])
+    person = pd.Series([author[0] for _, author in given])
+    for seed in range(20):
+        assert (split(recordings, seed, 0.3, 0.3).groupby(person).nunique() == 1).all()
 
 
 pairs = st.lists(

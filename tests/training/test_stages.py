@@ -1,5 +1,6 @@
 """A stage is done again when, and only when, something that decides its result has changed."""
 
+import ast
 import dataclasses
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from training import stages
 from training.config import compose
 from training.errors import StageError
-from training.stages import EXPORT, FIT, PREPARE, STAGES, code_digest, run_stage, stage_key
+from training.files import code_digest
+from training.stages import EXPORT, FIT, PREPARE, STAGES, run_stage, stage_key
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_what_is_up_to_date_is_skipped(settings):
         ("dataset.seed=5", True),
         ("features.workers=7", False),
         ("fit.epochs=7", False),
-        ("bundle.version=9", False),
+        ("bundle.version=9.0.1", False),
     ],
 )
 def test_only_what_decides_the_result_counts(settings, override, again):
@@ -104,7 +106,38 @@ def test_a_stage_out_of_turn_names_the_one_to_run(settings):
         stage_key(EXPORT, settings())
 
 
+# what only starts stages, tells of them or moves files about, and decides no result
+PLUMBING = {"config", "console", "errors", "files", "stages"}
+
+
+def imports(path):
+    """Modules of training that a source file imports, anywhere in it, as paths."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.split(".")[0] == "training":
+                file = stages.ROOT.joinpath(*name.split(".")).with_suffix(".py")
+                found |= {file} if file.is_file() else set()
+    return {file for file in found if file.stem not in PLUMBING}
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
+def test_the_code_of_a_stage_is_all_that_it_imports(stage):
+    named = [stages.ROOT / name for name in stage.code]
+    waiting, seen = {stages.ROOT / f"training/{stage.name}.py"}, set()
+    while waiting:
+        file = waiting.pop()
+        seen.add(file)
+        waiting |= imports(file) - seen
+    missing = [str(file.relative_to(stages.ROOT)) for file in seen if not {file, *file.parents} & set(named)]
+    assert missing == []
+
+
 def test_every_source_file_named_is_there():
     for stage in STAGES.values():
-        for name in stage.code:
-            code_digest(stages.ROOT / name)
+        code_digest(*(stages.ROOT / name for name in stage.code))

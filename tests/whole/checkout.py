@@ -10,16 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SMALL = """# @package _global_
+QUICK = """# @package _global_
 defaults:
   - override /model: tiny
-dataset:
-  codes: [comcuc, cowpig1, gretit1]
-  recordings_per_species: 10
-  recordists: 8
-  recordists_per_species: 5
-  soundscape_files: 4
-  soundscape_seconds: 20.0
 fit:
   epochs: 3
   steps_per_epoch: 16
@@ -29,6 +22,17 @@ export:
   representative_windows: 18
   gate_windows: 8
 """
+SMALL = (
+    QUICK
+    + """dataset:
+  codes: [comcuc, cowpig1, gretit1]
+  recordings_per_species: 10
+  recordists: 8
+  recordists_per_species: 5
+  soundscape_files: 4
+  soundscape_seconds: 20.0
+"""
+)
 
 
 class Checkout:
@@ -52,13 +56,23 @@ class Checkout:
             if (ROOT / name).is_file():
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, place / name)
+        # what make setup builds, and git does not hold
+        shutil.copy(ROOT / "runtime/src/labous/melspec.wasm", place / "runtime/src/labous/melspec.wasm")
         if not small:
             return
         (place / "conf/experiment/small.yaml").write_text(SMALL)
+        (place / "conf/experiment/quick.yaml").write_text(QUICK)
         config = place / "conf/config.yaml"
         text = config.read_text()
         assert "- experiment: null" in text
         config.write_text(text.replace("- experiment: null", "- experiment: small"))
+
+    @classmethod
+    def at(cls, place: Path) -> Checkout:
+        """One that is there already."""
+        checkout = cls.__new__(cls)
+        checkout.place = place
+        return checkout
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start ``python -m WORDS`` in the copy."""

@@ -29,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_the_int8_file_in_the_wheel_hears_the_demos_held_out_soundscapes(demo, device, tmp_path):
     bundle = demo.place / "outputs/bundle"
-    _, soundscapes, labels = read_prepared(demo.place / "data/prepared")
+    _, soundscapes, labels = read_prepared(demo.place / "data/prepared", demo.place / "data/raw/demo")
     rows = soundscapes[soundscapes.split == "test"]
     heard = hear(device, bundle, "int8", [Path(path) for path in rows.path.unique()], tmp_path)
     scores, truth = [], []
@@ -46,9 +46,9 @@ def test_the_int8_file_in_the_wheel_hears_the_demos_held_out_soundscapes(demo, d
 
 
 @pytest.mark.real
-def test_the_wheel_names_held_out_real_recordings(real_trained, device, tmp_path):
+def test_the_wheel_names_held_out_real_recordings(real_trained, real_audio, device, tmp_path):
     print(f"\n{real_trained.first_output}")
-    recordings, _, labels = read_prepared(real_trained.place / "data/prepared")
+    recordings, _, labels = read_prepared(real_trained.place / "data/prepared", real_audio)
     held_out = recordings[recordings.split == "test"]
     done = run(
         device.parent / "labous",

@@ -1,6 +1,7 @@
 """The main job, end to end on a small demo: it ends with a bundle, skips, continues, and tells mistakes plainly."""
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 
 import labous
+from tests.whole.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +104,61 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(trained, checkout
     assert checkout.bundle() == trained.bundle()
 
 
+@pytest.mark.parametrize(("sign", "wait"), [("prepare", 0.0), ("prepare", 0.5), ("prepare", 2.0), ("validate", 0.3)])
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_leaves_no_traceback(trained, checkout, sign, wait):
+    shutil.copytree(trained.place / "data/raw", checkout.place / "data/raw", dirs_exist_ok=True)
+    process = checkout.start("training.train")
+    for line in process.stdout:
+        if line.startswith(sign):
+            break
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "interrupted; the same command continues" in errors
+    assert not (checkout.place / "outputs/bundle").exists()
+
+
+def test_a_lost_or_damaged_feature_is_computed_again(trained, checkout):
+    shutil.copytree(trained.place / "data", checkout.place / "data", dirs_exist_ok=True)
+    lost, cut, *_ = sorted((checkout.place / "data/prepared/features").rglob("*.npy"))
+    whole = [path.read_bytes() for path in (lost, cut)]
+    lost.unlink()
+    cut.write_bytes(whole[1][:-100])
+    done = checkout.run("training.prepare")
+    assert "prepare   …" in done.stdout, done.stdout + done.stderr
+    assert [path.read_bytes() for path in (lost, cut)] == whole
+
+
+def test_a_checkout_can_be_moved(trained, tmp_path):
+    moved = tmp_path / "elsewhere é"
+    shutil.copytree(trained.place, moved)
+    shutil.rmtree(moved / "outputs/validate")
+    (trained.place / "data").rename(trained.place / "hidden")
+    try:
+        done = Checkout.at(moved).run("training.train")
+    finally:
+        (trained.place / "hidden").rename(trained.place / "data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fit       up to date" in done.stdout
+
+
+def test_a_folder_per_label_with_labels_that_look_like_something_else(trained, checkout):
+    root = checkout.place / "garden"
+    for label, code in (("01", "comcuc"), ("NA", "cowpig1"), ("Mésange [bleue]", "gretit1")):
+        shutil.copytree(trained.place / "data/raw/demo/train_short_audio" / code, root / label)
+    (root / "01" / "phone.m4a").write_bytes(b"not for soundfile")
+    done = checkout.run("training.train", "dataset=folder", f"dataset.root={root}", "experiment=quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 skipped" in done.stdout
+    bundle = labous.load(checkout.place / "outputs/bundle")
+    assert [label.ebird_code for label in bundle.labels] == ["01", "Mésange [bleue]", "NA"]
+    card = (checkout.place / "outputs/bundle/MODEL_CARD.md").read_text()
+    assert "| NA | *NA* |" in card
+    assert "the recordist is not known" in card
+
+
 def test_recordings_that_cannot_be_used_are_skipped_and_listed(trained, checkout):
     # as a data set of its own: the demo would make a damaged file again
     root = checkout.place / "recordings"
@@ -113,6 +170,8 @@ def test_recordings_that_cannot_be_used_are_skipped_and_listed(trained, checkout
     not_finite.unlink()
     soundfile.write(not_finite, np.full(32_000 * 6, np.nan, np.float32), 32_000, format="WAV", subtype="FLOAT")
     absent.unlink()
+    scene = min((root / "train_soundscapes").iterdir())
+    scene.write_bytes(scene.read_bytes()[:-2000])
     lines = (checkout.place / "data/species/demo.csv").read_text().splitlines()
     kept = [line for line in lines if line.split(",")[0] in ("ebird_code", "comcuc", "cowpig1", "gretit1")]
     assert len(kept) == 4
@@ -126,9 +185,9 @@ def test_recordings_that_cannot_be_used_are_skipped_and_listed(trained, checkout
         "dataset.tiers=null",
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 skipped" in done.stdout
+    assert "5 skipped" in done.stdout
     skipped = (checkout.place / "data/prepared/skipped.csv").read_text().splitlines()
-    assert len(skipped) == 5
+    assert len(skipped) == 6
     for path, said in (
         (truncated, "cut short"),
         (silent, "silent"),

@@ -5,21 +5,30 @@ Nothing after this room asks where a recording comes from: it reads the columns 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import json
+import time
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
 from labous.errors import LabousError
+from training.console import progress
+from training.files import sha256_of_file, write_text
 
 RECORDING_COLUMNS = ("recording_id", "path", "primary_label", "secondary_labels", "author", "rating", "license", "url")
 SOUNDSCAPE_COLUMNS = ("row_id", "recording_id", "path", "start_seconds", "end_seconds", "labels")
 TABLES = Path(__file__).resolve().parents[2] / "data" / "species"
+HASHES = Path("data/raw/.hashes.json")  # in the working directory: a data set's own folder may be read-only
+_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: a younger file can change and keep its times
+_UNREADABLE = "unreadable"  # in the place of a hash
 
 
 class DatasetError(LabousError):
@@ -41,6 +50,7 @@ class Dataset(Protocol):
 
     name: str
     synthetic: bool
+    root: str | Path
 
     def fetch(self, progress: bool = True) -> None:
         """Make sure that the files are on disk; raises DatasetError with the way to get them where they cannot be."""
@@ -52,7 +62,8 @@ class Dataset(Protocol):
         """One row per recording of a species of the table, columns RECORDING_COLUMNS.
 
         `recording_id` is the path below the root with forward slashes, `path` absolute, `secondary_labels` a list of
-        codes of the table, `author` the recordist (the key of grouped splits), `rating` 0 … 5 with 0 for unrated.
+        codes of the table, `author` the recordist in one spelling (the key of grouped splits), or "unknown " and the
+        recording_id where nobody is named, `rating` 0 … 5 with 0 for unrated.
         """
 
     def soundscapes(self) -> pd.DataFrame:
@@ -62,7 +73,10 @@ class Dataset(Protocol):
         """
 
     def revision(self) -> str:
-        """Sha256 (hex) over what decides the data."""
+        """Sha256 (hex) over what decides the data: what the files hold and are called, not where or how old they are.
+
+        Of a data set that is made, what it is made from: see DemoDataset.
+        """
 
     def notes(self) -> Notes:
         """What was left out on the way, for the report."""
@@ -70,10 +84,12 @@ class Dataset(Protocol):
 
 @dataclass
 class Notes:
-    """What a loader left out: counted here rather than dropped in silence."""
+    """What a loader left out or had to guess: counted here rather than dropped in silence."""
 
     missing: list[str] = field(default_factory=list)  # recording ids in the metadata without a file on disk
+    unreadable: list[str] = field(default_factory=list)  # recording ids of audio that soundfile has no format for
     dropped_labels: Counter[str] = field(default_factory=Counter)  # secondary or soundscape labels outside the table
+    unknown_recordists: int = 0  # recordings of nobody known: the split takes each for a recordist of its own
 
 
 def find_table(species: str | Path) -> Path:
@@ -175,28 +191,93 @@ def require_recordings(
     for code in empty:
         line = f" (line {lines[code]})" if code in lines else ""
         by_reason[reasons.get(code, "the data set does not have")].append(code + line)
-    said = "; ".join(f"{reason}: {_some(codes)}" for reason, codes in sorted(by_reason.items()))
+    said = "; ".join(f"{reason}: {some(codes)}" for reason, codes in sorted(by_reason.items()))
     where = "the species" if table is None else f"the species table {find_table(table)}"
     raise DatasetError(f"{where} asks for birds without a recording ({said}): correct the code or delete the line")
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
+def some(names: Sequence[str], most: int = 8) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def hash_tables(species: Sequence[Species], recordings: pd.DataFrame, soundscapes: pd.DataFrame) -> str:
-    """Sha256 over labels, both tables and the size of every file: changes when, and only when, the data does.
+def one_spelling(authors: pd.Series) -> pd.Series:
+    """Recordists with each person spelled one way, so that all recordings of one fall on one side of a split.
 
-    Paths are left out, so that a data set keeps its revision when it is moved.
+    White space is collapsed and Unicode composed (NFC); of spellings that differ in case alone, the first in sorting
+    order stands for all.
+    """
+    tidy = authors.map(lambda author: unicodedata.normalize("NFC", " ".join(author.split())))
+    return tidy.groupby(tidy.str.casefold()).transform("min")
+
+
+def hash_tables(
+    species: Sequence[Species], recordings: pd.DataFrame, soundscapes: pd.DataFrame, cache: Path = HASHES
+) -> str:
+    """Sha256 over labels, both tables and the bytes of every file: changes when, and only when, the data does.
+
+    Paths and times are left out, so that a data set keeps its revision when it is moved or copied. `cache` is
+    explained at :func:`hash_files`.
     """
     digest = hashlib.sha256()
     for label in species:
         digest.update(repr(label).encode())
+    hashes = hash_files([*recordings["path"], *soundscapes["path"].unique()], cache)
     for table in (recordings, soundscapes):
         digest.update(table.drop(columns="path").to_csv(index=False, lineterminator="\n").encode())
         files = table.drop_duplicates("recording_id")
         for identifier, path in zip(files["recording_id"], files["path"], strict=True):
-            digest.update(f"{identifier} {Path(path).stat().st_size}\n".encode())
+            digest.update(f"{identifier} {hashes[path]}\n".encode())
     return digest.hexdigest()
+
+
+def hash_files(paths: Sequence[str], cache: Path) -> dict[str, str]:
+    """Sha256 (hex) of the bytes of each file by its path; another word for files that cannot be read.
+
+    The JSON file `cache` remembers hashes with the size, mtime and ctime of their files, so that only new and changed
+    files are read. One that is damaged, or cannot be written, costs time and nothing else; files that are gone are
+    forgotten. A file changed less than two seconds ago is not remembered: a second change might leave its times.
+    """
+    known = _read_hashes(cache)
+    hashes: dict[str, str] = {}
+    unread: dict[str, list[int]] = {}
+    for path in paths:
+        try:
+            stat = Path(path).stat()
+        except OSError:
+            hashes[path] = _UNREADABLE
+            continue
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        remembered = known.get(path)
+        if remembered is not None and remembered[:-1] == state:
+            hashes[path] = remembered[-1]
+        else:
+            unread[path] = state
+    learned: dict[str, list[Any]] = {}
+    try:
+        for path, state in progress(unread.items(), "hashing", total=len(unread), unit="file"):
+            now = time.time_ns()
+            try:
+                hashes[path] = sha256_of_file(Path(path))
+            except OSError:
+                hashes[path] = _UNREADABLE
+                continue
+            if now - max(state[1:]) > _SETTLED_NS:
+                learned[path] = [*state, hashes[path]]
+    finally:  # what was read before an interruption need not be read again
+        if learned:
+            kept = {path: entry for path, entry in known.items() if path in hashes or Path(path).exists()}
+            with contextlib.suppress(OSError):
+                write_text(cache, json.dumps(kept | learned))
+    return hashes
+
+
+def _read_hashes(cache: Path) -> dict[str, list[Any]]:
+    """[size, mtime_ns, ctime_ns, sha256] by path; nothing where the file is missing or is not what it should be."""
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+        whole = all(len(entry) == 4 and len(entry[3]) == 64 for entry in known.values())
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+        return {}
+    return known if whole else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from training.datasets.base import (
     Notes,
     Species,
     hash_tables,
+    one_spelling,
     read_species_table,
     require_columns,
     require_directory,
@@ -130,9 +131,8 @@ class BirdClef2021:
         return hash_tables(self._species, self._recordings[0], self._soundscapes[0])
 
     def notes(self) -> Notes:
-        _, missing, dropped_short = self._recordings
-        _, dropped_long = self._soundscapes
-        return Notes(list(missing), dropped_short + dropped_long)
+        noted = self._recordings[1]
+        return replace(noted, missing=[*noted.missing], dropped_labels=noted.dropped_labels + self._soundscapes[1])
 
     @cached_property
     def _species(self) -> list[Species]:
@@ -144,7 +144,7 @@ class BirdClef2021:
         return frozenset(label.ebird_code for label in self._species)
 
     @cached_property
-    def _recordings(self) -> tuple[pd.DataFrame, list[str], Counter[str]]:
+    def _recordings(self) -> tuple[pd.DataFrame, Notes]:
         self.fetch()
         path = self.root / METADATA
         metadata = _read_csv(path)
@@ -184,10 +184,12 @@ class BirdClef2021:
         rows["secondary_labels"] = pd.Series(labels, index=rows.index, dtype=object)
         root = self.root.resolve()
         rows["path"] = [str(root / identifier) for identifier in rows["recording_id"]]
-        nobody = rows["author"].str.strip() == ""
-        rows.loc[nobody, "author"] = "unknown " + rows.loc[nobody, "recording_id"]
         rows = rows.drop_duplicates("recording_id").sort_values("recording_id", ignore_index=True)
-        return rows[list(RECORDING_COLUMNS)], missing, dropped
+        rows["author"] = one_spelling(rows["author"])
+        nobody = rows["author"] == ""
+        rows.loc[nobody, "author"] = "unknown " + rows.loc[nobody, "recording_id"]
+        noted = Notes(missing=missing, dropped_labels=dropped, unknown_recordists=int(nobody.sum()))
+        return rows[list(RECORDING_COLUMNS)], noted
 
     @cached_property
     def _soundscapes(self) -> tuple[pd.DataFrame, Counter[str]]:

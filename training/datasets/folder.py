@@ -17,21 +17,31 @@ from training.datasets.base import (
     Notes,
     Species,
     hash_tables,
+    one_spelling,
     read_species_table,
     require_columns,
     require_directory,
     require_recordings,
+    some,
 )
 
 METADATA = "metadata.csv"
 METADATA_COLUMNS = ("filename", "author")
 HOW_TO_GET = "make it, with one folder of recordings per label, and set dataset.root to it"
 # What soundfile.available_formats calls by another name than files do.
-_OTHER_SUFFIXES = {".aif", ".aifc", ".oga", ".opus"}
+_OTHER_SUFFIXES = {".aif", ".aifc", ".bwf", ".mp2", ".oga", ".opus"}
+# What phones, cameras and older recorders write, and soundfile does not read.
+# fmt: off
+_FOREIGN_SUFFIXES = {
+    ".3g2", ".3ga", ".3gp", ".aac", ".ac3", ".alac", ".amr", ".ape", ".asf", ".avi", ".awb", ".dff", ".dsf", ".flv",
+    ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpc", ".mpeg", ".mpg", ".mts", ".ra", ".rm", ".shn",
+    ".spx", ".tta", ".weba", ".webm", ".wma", ".wmv", ".wv",
+}
+# fmt: on
 
 
 class FolderDataset:
-    """Recordings below `root`/<label>/, at any depth, in any format that soundfile reads.
+    """Recordings below `root`/<label>/, at any depth, in any format that soundfile reads; notes() lists the others.
 
     An optional `root`/metadata.csv with the columns filename (the path below root, with forward slashes) and author
     says who recorded what; a file that it does not name counts as recorded by somebody of its own.
@@ -56,8 +66,18 @@ class FolderDataset:
         self.synthetic = synthetic
 
     def fetch(self, progress: bool = True) -> None:
-        """Check that there are folders with recordings; there is nothing to download."""
+        """Check that there are folders with recordings; there is nothing to download.
+
+        A label that is lost because soundfile reads none of its recordings is an error, not a smaller model.
+        """
         require_directory(self.root, HOW_TO_GET)
+        mute = sorted({path.parts[0] for path in self._foreign} - {path.parts[0] for path in self._files})
+        if mute and self.table is None:
+            suffixes = sorted({path.suffix.lower() for path in self._foreign if path.parts[0] in mute})
+            raise DatasetError(
+                f"{self.root} has folders whose recordings are all in formats that soundfile does not read "
+                f"({', '.join(suffixes)}): {some(mute)}: convert them to FLAC or WAV, or move the folders away"
+            )
         if not self._files:
             raise DatasetError(f"{self.root} has no folder with a recording that soundfile reads: {HOW_TO_GET}")
 
@@ -77,12 +97,25 @@ class FolderDataset:
         return hash_tables(self.species(), self._recordings, self.soundscapes())
 
     def notes(self) -> Notes:
-        return Notes(missing=sorted(set(self._authors) - {path.as_posix() for path in self._files}))
+        codes = {label.ebird_code for label in self.species()}
+        recordings = self._recordings["recording_id"]
+        return Notes(
+            missing=sorted(set(self._authors) - {path.as_posix() for path in (*self._files, *self._foreign)}),
+            unreadable=[path.as_posix() for path in self._foreign if path.parts[0] in codes],
+            unknown_recordists=int((~recordings.isin(list(self._authors))).sum()),
+        )
 
     @cached_property
     def _files(self) -> list[Path]:
         """Recordings, relative to the root and at least one folder below it."""
-        suffixes = {f".{name.lower()}" for name in soundfile.available_formats()} | _OTHER_SUFFIXES
+        return self._with_suffix({f".{name.lower()}" for name in soundfile.available_formats()} | _OTHER_SUFFIXES)
+
+    @cached_property
+    def _foreign(self) -> list[Path]:
+        """The same of audio that soundfile has no format for."""
+        return self._with_suffix(_FOREIGN_SUFFIXES)
+
+    def _with_suffix(self, suffixes: set[str]) -> list[Path]:
         found = (path for path in self.root.glob("*/**/*") if path.suffix.lower() in suffixes and path.is_file())
         relative = (path.relative_to(self.root) for path in found)
         return sorted(path for path in relative if not any(part.startswith(".") for part in path.parts))
@@ -101,6 +134,10 @@ class FolderDataset:
                 rows.append((name, str(root / path), path.parts[0], [], author, 0.0, "", ""))
         frame = pd.DataFrame(rows, columns=list(RECORDING_COLUMNS))
         reasons = dict.fromkeys(codes, f"no recording in a folder of that name in {self.root}")
+        reasons |= {
+            path.parts[0]: "only recordings in formats that soundfile does not read, to be converted to FLAC or WAV"
+            for path in self._foreign
+        }
         require_recordings(frame, species, reasons, self.table)
         return frame
 
@@ -114,7 +151,8 @@ class FolderDataset:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
                 require_columns(path, reader.fieldnames or [], METADATA_COLUMNS)
-                rows = [(row["filename"], (row["author"] or "").strip()) for row in reader]
+                rows = {row["filename"] or "": row["author"] or "" for row in reader}
         except UnicodeDecodeError as error:
             raise DatasetError(f"{path} is not UTF-8 text (byte {error.start}): save it again as UTF-8") from error
-        return {name: author for name, author in rows if author}
+        authors = one_spelling(pd.Series(rows, dtype=str))
+        return {str(name): author for name, author in authors.items() if name and author}
