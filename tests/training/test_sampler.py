@@ -128,15 +128,8 @@ def test_the_floor_is_the_front_ends(kind):
     given, target = LibrosaMel(frontend)(noise(frontend, -6.0, 2)), np.ones(1, np.float32)
     np.testing.assert_allclose(to_input(to_power(given, frontend), frontend), given, atol=2e-5)
     silence = LibrosaMel(frontend)(np.zeros(frontend.sample_rate, np.float32))
-    found, _ = disturb(
-        given,
-        target,
-        given,
-        target,
-        altered(**OFF | {"gain_db": [-200.0, -200.0]}),
-        frontend,
-        np.random.default_rng(11),
-    )
+    augment, rng = altered(**OFF | {"gain_db": [-200.0, -200.0]}), np.random.default_rng(11)
+    found, _ = disturb(given, target, given, target, augment, frontend, rng)
     np.testing.assert_allclose(found, silence.min(), atol=2e-5)
 
 
@@ -146,15 +139,8 @@ def test_a_reference_of_max_is_found_anew_and_cancels_gain():
     first, second = (LibrosaMel(frontend)(noise(frontend, slope, 2)) for slope in (-6.0, 0.0))
     quieter, _ = disturb(first, target, second, target, altered(**OFF | {"gain_db": [-20.0, -20.0]}), frontend, rng)
     np.testing.assert_allclose(quieter, first, atol=2e-5)
-    mixed, _ = disturb(
-        first,
-        target,
-        second,
-        target,
-        altered(**OFF | {"mixup_probability": 1.0, "mixup_snr_db": [0.0, 0.0]}),
-        frontend,
-        rng,
-    )
+    both = altered(**OFF | {"mixup_probability": 1.0, "mixup_snr_db": [0.0, 0.0]})
+    mixed, _ = disturb(first, target, second, target, both, frontend, rng)
     assert mixed.max() == pytest.approx(frontend.db_offset * frontend.db_scale, abs=2e-5)
 
 
