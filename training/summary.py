@@ -40,9 +40,10 @@ def show(settings: Settings) -> None:
     say(f"{counts} ({split}){skipped}")
     _quality(metrics, manifest)
     parity = metrics["parity"]
+    say("parity, largest difference on every held-out window:")
+    say(f"  mel wasm to librosa {parity['mel_decibels']:.1e} dB")
     say(
-        f"parity, largest difference on every held-out window: mel wasm to librosa {parity['mel_decibels']:.1e} dB; "
-        f"logits float32 to Keras {parity['float32_logit']:.1e}, int8 to Keras {parity['int8_logit']:.2f} "
+        f"  logits float32 to Keras {parity['float32_logit']:.1e}, int8 to Keras {parity['int8_logit']:.2f} "
         f"(median {parity['int8_logit_median']:.2f}, same top-1 in {100 * parity['int8_top1_equal']:.1f} %)"
     )
     _engines(pd.read_csv(settings.paths.validate / "engines.csv"))
