@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +57,8 @@ def librosa_arguments(frontend: Frontend) -> dict[str, dict[str, Any]]:
         ``filters``: of librosa.filters.mel, the part of them that makes the filter bank;
         ``decibels``: of librosa.power_to_db (power 2) or librosa.amplitude_to_db (power 1), but for S.
     """
+    # from 1.0 on, librosa is told over which axes a maximum is taken; before, it was always the whole array
+    whole_array = {"axes": None} if int(importlib.metadata.version("librosa").split(".")[0]) >= 1 else {}
     bands = {
         "n_mels": frontend.n_mels,
         "fmin": frontend.f_min,
@@ -82,6 +85,7 @@ def librosa_arguments(frontend: Frontend) -> dict[str, dict[str, Any]]:
             "ref": np.max if frontend.ref == "max" else frontend.ref,
             "amin": frontend.amin,
             "top_db": frontend.top_db,
+            **whole_array,
         },
     }
 
