@@ -58,14 +58,29 @@ class Checkout:
                 shutil.copy(ROOT / name, place / name)
         # what make setup builds, and git does not hold
         shutil.copy(ROOT / "runtime/src/labous/melspec.wasm", place / "runtime/src/labous/melspec.wasm")
-        if not small:
-            return
+        if small:
+            self._make_small()
+        self._commit()
+
+    def _make_small(self) -> None:
+        place = self.place
         (place / "conf/experiment/small.yaml").write_text(SMALL)
         (place / "conf/experiment/quick.yaml").write_text(QUICK)
         config = place / "conf/config.yaml"
         text = config.read_text()
         assert "- experiment: null" in text
         config.write_text(text.replace("- experiment: null", "- experiment: small"))
+
+    def _commit(self) -> None:
+        """Make it a repository: DVC and the bundle's revision ask git. The same files give the same commit."""
+        someone = {f"GIT_{who}_{what}": "test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        when = {f"GIT_{who}_DATE": "2021-06-01T05:00:00Z" for who in ("AUTHOR", "COMMITTER")}
+        for words in (
+            ["init", "-q"],
+            ["add", "-A"],
+            ["-c", "commit.gpgsign=false", "commit", "-q", "-m", "A copy to test in"],
+        ):
+            subprocess.run(["git", *words], cwd=self.place, env=self.environment() | someone | when, check=True)
 
     @classmethod
     def at(cls, place: Path) -> Checkout:

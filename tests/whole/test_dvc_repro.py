@@ -16,8 +16,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
     checkout = Checkout(tmp_path_factory.mktemp("reproduced"))
-    with (checkout.place / ".dvc/config").open("a") as file:
-        file.write("    no_scm = true\n")  # the copy is no git repository
     dvc(checkout, "repro")
     return checkout
 
