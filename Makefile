@@ -47,7 +47,7 @@ train: setup ## the main job: prepare, fit, export, validate, bundle (on the dem
 	@$(PY) -m training.train $(ARGS)
 
 repro: setup ## the same through DVC
-	@$(BIN)/dvc repro
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: setup lint ## everything that can be tested on this machine
 	@$(PY) -m pytest
