@@ -71,18 +71,23 @@ def _assemble(settings: Settings, place: Path) -> None:
         "melspec.wasm": importlib.resources.files("labous").joinpath("melspec.wasm").read_bytes(),
         "labels.csv": _read(prepared / "labels.csv"),
         "golden/golden.npz": golden,
-        "MODEL_CARD.md": _card(settings, manifest, metrics).encode(),
+        "MODEL_CARD.md": _card(settings, manifest, metrics, summary).encode(),
         **{file: models[name] for name, file in _MODELS.items()},
     }
     for name, content in contents.items():
         (place / name).write_bytes(content)
 
 
-def _card(settings: Settings, manifest: dict[str, Any], metrics: Any) -> str:
+def _card(settings: Settings, manifest: dict[str, Any], metrics: Any, summary: Any) -> str:
     recordings, _, _ = read_prepared(settings.paths.prepared, settings.dataset.root)
     licences = recordings[recordings.split == "train"].license.value_counts().sort_index()
-    unknown = json.loads(_read(settings.paths.prepared / "summary.json"))["recordists_unknown"]
-    return model_card(manifest, metrics, read_table(settings.paths.validate / "per_label.csv"), licences, unknown)
+    return model_card(
+        manifest,
+        metrics,
+        read_table(settings.paths.validate / "per_label.csv"),
+        licences,
+        summary["recordists_unknown"],
+    )
 
 
 def _manifest(
