@@ -6,6 +6,7 @@ One source, one compiler (ziglang), these targets:
 wasm      melspec.wasm              WebAssembly with SIMD128; what devices run, copied into runtime/src/labous
 scalar    melspec-scalar.wasm       WebAssembly 1.0 without SIMD, for engines that have none; the same bits
 native    libmelspec.so             this machine, its baseline instruction set, the same bits
+fast      libmelspec-fast.so        this machine, multiply-adds fused (x86-64: AVX2 and FMA); other last bits
 ========  ========================  =====================================================================
 
 A target whose sources, flags and compiler are unchanged (by content, not by time) is left alone. Every file is written
@@ -20,6 +21,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -39,7 +41,9 @@ FREESTANDING = (
     "-target", "wasm32-freestanding", "-nostdlib", "-ffreestanding",
     "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536",
 )
+SHARED = ("-shared", "-fPIC", "-nostdlib++", "-Wl,-s")
 # fmt: on
+FAST_CPU = "-mcpu=x86_64_v3" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=baseline"
 
 
 class BuildError(Exception):
@@ -61,7 +65,9 @@ class Target:
 TARGETS = {
     "wasm": Target("melspec.wasm", (*FREESTANDING, "-mcpu=mvp+simd128+bulk_memory")),
     "scalar": Target("melspec-scalar.wasm", (*FREESTANDING, "-mcpu=mvp")),
-    "native": Target("libmelspec.so", ("-mcpu=baseline", "-shared", "-fPIC", "-nostdlib++", "-Wl,-s")),
+    "native": Target("libmelspec.so", ("-mcpu=baseline", *SHARED)),
+    # aarch64 has fused multiply-adds in its baseline
+    "fast": Target("libmelspec-fast.so", (FAST_CPU, "-ffp-contract=fast", *SHARED)),
 }
 
 
@@ -84,8 +90,18 @@ def _mark(inputs: str, artefact: Path) -> str:
     return f"{inputs} {hashlib.sha256(artefact.read_bytes()).hexdigest()}\n"
 
 
+def environment() -> dict[str, str]:
+    """What the compiler runs in: its caches lie in the build folder."""
+    return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig"), "ZIG_LOCAL_CACHE_DIR": str(BUILD / "zig")}
+
+
 def build(name: str, force: bool = False) -> bool:
-    """Builds one target where needed.
+    """Builds one of TARGETS where needed; as build_target."""
+    return build_target(TARGETS[name], force)
+
+
+def build_target(target: Target, force: bool = False) -> bool:
+    """Builds a target where needed.
 
     Returns:
         whether anything was compiled.
@@ -93,21 +109,19 @@ def build(name: str, force: bool = False) -> bool:
     Raises:
         BuildError: the compiler is missing or fails.
     """
-    target = TARGETS[name]
     if importlib.util.find_spec("ziglang") is None:
         raise BuildError("The compiler is missing: install ziglang (it is in requirements.lock; make does it for you).")
     mark, wanted = BUILD / f"{target.file}.fingerprint", fingerprint(target)
     if not force and target.path.exists() and mark.exists() and mark.read_text() == _mark(wanted, target.path):
         return False
     BUILD.mkdir(exist_ok=True)
-    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig"), "ZIG_LOCAL_CACHE_DIR": str(BUILD / "zig")}
     with tempfile.TemporaryDirectory(dir=BUILD) as folder:
         made = Path(folder) / target.file
         # Paths relative to the folder of this file, so that none of the machine's gets into the bytes.
         files = [str(path.relative_to(HERE)) for path in sources()]
         command = [sys.executable, "-m", "ziglang", "c++", *COMMON, *target.flags, "-Iinclude", "-Isrc", *files]
         command += ["-o", str(made)]
-        done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=HERE, env=environment(), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise BuildError(f"Compiling {target.file} failed:\n{done.stderr.strip()}")
         (Path(folder) / "mark").write_text(_mark(wanted, made))

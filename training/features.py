@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,10 @@ from labous.mel import MelSpectrogram, NativeEngine, WasmEngine
 BACKENDS = ("librosa", "native", "wasm")
 
 _ROOT = Path(__file__).resolve().parent.parent
-NATIVE_LIBRARY = _ROOT / "melspec_cpp" / "build" / "libmelspec.so"
+EXACT_LIBRARY = _ROOT / "melspec_cpp" / "build" / "libmelspec.so"
+"""The mel stage for this machine, with the bits of melspec.wasm."""
+FAST_LIBRARY = _ROOT / "melspec_cpp" / "build" / "libmelspec-fast.so"
+"""The same with fused multiply-adds: within the same bounds, with other last bits."""
 
 
 class Mel(Protocol):
@@ -133,12 +137,28 @@ class LibrosaMel:
         return scaled.astype(self._dtype, copy=False)
 
 
+def native_library() -> Path:
+    """The fast build where this machine is known to run it, else the exact one."""
+    return FAST_LIBRARY if _fuses(platform.machine().lower(), Path("/proc/cpuinfo")) else EXACT_LIBRARY
+
+
+def _fuses(machine: str, cpuinfo: Path) -> bool:
+    """Whether the fast build's instructions are there: on x86-64 what Linux says of AVX2 and FMA."""
+    if machine in ("aarch64", "arm64"):
+        return True
+    try:
+        flags = next((line.split() for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return machine == "x86_64" and {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"} <= set(flags)
+
+
 def mel_spectrogram(frontend: Frontend, backend: str) -> Mel:
     """The mel spectrogram of a front end.
 
     Args:
         frontend: the constants.
-        backend: "librosa" (float32, the reference), "native" (melspec_cpp on this machine) or "wasm" (as a device).
+        backend: "librosa" (float32, the reference), "native" (native_library) or "wasm" (as a device).
 
     Raises:
         EngineError: the backend's name is unknown, or it is not built.
@@ -146,7 +166,7 @@ def mel_spectrogram(frontend: Frontend, backend: str) -> Mel:
     if backend == "librosa":
         return LibrosaMel(frontend)
     if backend == "native":
-        return MelSpectrogram(frontend, NativeEngine(NATIVE_LIBRARY))
+        return MelSpectrogram(frontend, NativeEngine(native_library()))
     if backend == "wasm":
         return MelSpectrogram(frontend, WasmEngine())
     raise EngineError(f"There is no mel backend {backend!r}; choose one of: {', '.join(BACKENDS)}.")

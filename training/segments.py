@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from labous.errors import RecordingError, SamplesError
 from labous.frontend import Frontend
 from labous.recordings import read, read_blocks, windows
-from training.features import mel_spectrogram
+from training.features import Mel, mel_spectrogram, native_library
 from training.files import code_digest, sha256_of_file, written_beside
 
 
@@ -34,6 +35,8 @@ def feature_code(backend: str) -> str:
     places = [here / "features.py", here / "segments.py", device / "recordings.py", device / "frontend.py"]
     if backend != "librosa":
         places += [device / "mel", device / "melspec.wasm"]
+    if backend == "native":
+        places.append(native_library())
     return code_digest(*places)
 
 
@@ -72,13 +75,19 @@ def _is_whole(feature: Path) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=1)
+def _mel(frontend: Frontend, backend: str) -> Mel:
+    """Set up once per worker, not once per recording."""
+    return mel_spectrogram(frontend, backend)
+
+
 def segments_of(samples: np.ndarray, frontend: Frontend, backend: str) -> np.ndarray:
     """Features [segments, n_mels, n_frames] of a recording's samples [n_samples].
 
     Where frames depend on their own samples alone, that is one segment as long as the recording, from which windows
     can be cut anywhere; otherwise one segment a window. A recording shorter than a window is padded with zeros.
     """
-    mel = mel_spectrogram(frontend, backend)
+    mel = _mel(frontend, backend)
     if frontend.frames_are_local and len(samples) >= frontend.window_samples:
         return mel(samples)[None]
     return np.stack([mel(window.samples) for window in windows([samples], frontend)])

@@ -68,7 +68,10 @@ enum melspec_error {
   MELSPEC_ERROR_TOO_LONG = -21,
   MELSPEC_ERROR_CAPACITY = -22,
   MELSPEC_ERROR_OUTPUT = -23,
-  MELSPEC_ERROR_NOT_FINITE = -24
+  MELSPEC_ERROR_NOT_FINITE = -24,
+  MELSPEC_ERROR_STREAM = -25,
+  MELSPEC_ERROR_STEP = -26,
+  MELSPEC_ERROR_IN_USE = -27
 };
 
 /* All constants of a front end: 112 bytes, 8-byte aligned, the same layout on 32- and 64-bit machines. */
@@ -118,7 +121,7 @@ MELSPEC_API(melspec_free) void melspec_free(void *memory);
  * plan's address to *plan. Returns MELSPEC_OK or a code; then *plan is null. The caller destroys the plan. */
 MELSPEC_API(melspec_create) int32_t melspec_create(const melspec_config *config, melspec_plan **plan);
 
-/* Frees a plan; null is allowed. Returns MELSPEC_OK or MELSPEC_ERROR_PLAN. */
+/* Frees a plan; null is allowed. Returns MELSPEC_OK, MELSPEC_ERROR_PLAN, or MELSPEC_ERROR_IN_USE while it has streams. */
 MELSPEC_API(melspec_destroy) int32_t melspec_destroy(melspec_plan *plan);
 
 /* Frames that n_samples give (librosa's count), 0 where not one fits; MELSPEC_ERROR_TOO_LONG beyond 2^31 - 1. */
@@ -134,6 +137,17 @@ MELSPEC_API(melspec_run)
 int32_t melspec_run(melspec_plan *plan, int32_t output, const float *samples, int32_t n_samples, float *out,
                     int32_t capacity);
 
+/* melspec_run with its arguments in memory, for hosts whose calls cost by the argument. */
+typedef struct melspec_job { /* 24 bytes in WebAssembly */
+  melspec_plan *plan;
+  int32_t output;
+  const float *samples;
+  int32_t n_samples;
+  float *out;
+  int32_t capacity;
+} melspec_job;
+MELSPEC_API(melspec_run_job) int32_t melspec_run_job(const melspec_job *job);
+
 /* Index of the first NaN or infinite sample of the last melspec_run that returned MELSPEC_ERROR_NOT_FINITE, or -1. */
 MELSPEC_API(melspec_bad_sample) int32_t melspec_bad_sample(const melspec_plan *plan);
 
@@ -142,6 +156,42 @@ MELSPEC_API(melspec_filters) int32_t melspec_filters(const melspec_plan *plan, f
 
 /* Copies the analysis window, zero-padded to n_fft; capacity in doubles. Returns the number written. */
 MELSPEC_API(melspec_window) int32_t melspec_window(const melspec_plan *plan, double *out, int32_t capacity);
+
+/* Streams: samples in chunks of any size in, overlapping windows out. A window is, to the last bit, what melspec_run makes
+ * of its window_samples alone, padded edges included; a frame that two windows share is computed once. Frames are shared
+ * where windows meet on one grid of frames: every p-th window, p = hop_length / gcd(step_samples, hop_length), as long
+ * as p * step_samples < window_samples.
+ *
+ * A stream holds, fixed at its creation, 2 * window_samples floats, one window of output, and n_mels values for each
+ * unpadded frame of p windows (floats; doubles, and a window of doubles more, with MELSPEC_REF_MAX or has_top_db).
+ * It uses its plan, which cannot be destroyed before it; a plan and its streams are used by one thread at a time. */
+typedef struct melspec_stream melspec_stream;
+
+/* A stream of windows that begin at samples 0, step_samples, 2 * step_samples ...; writes its address to *stream. */
+MELSPEC_API(melspec_stream_create)
+int32_t melspec_stream_create(melspec_plan *plan, int32_t output, int32_t window_samples, int32_t step_samples,
+                              melspec_stream **stream);
+
+/* Frees a stream; null is allowed. Returns MELSPEC_OK or MELSPEC_ERROR_STREAM. */
+MELSPEC_API(melspec_stream_destroy) int32_t melspec_stream_destroy(melspec_stream *stream);
+
+/* Takes up to n_samples samples, which are copied, and returns how many: fewer only where complete windows wait to be
+ * pulled. On a NaN or infinite sample none is taken. */
+MELSPEC_API(melspec_stream_push)
+int32_t melspec_stream_push(melspec_stream *stream, const float *samples, int32_t n_samples);
+
+/* Computes the next window, if all its samples are there, and returns its number of frames, else 0. */
+MELSPEC_API(melspec_stream_pull) int32_t melspec_stream_pull(melspec_stream *stream);
+
+/* Where melspec_stream_pull leaves a window: row-major [n_mels, frames] floats, the stream's own, valid until the next
+ * pull; the same address for the stream's whole life. Null for what is not a stream. */
+MELSPEC_API(melspec_stream_window) const float *melspec_stream_window(const melspec_stream *stream);
+
+/* Forgets all samples: the next one pushed is sample 0 of a new stream. */
+MELSPEC_API(melspec_stream_reset) int32_t melspec_stream_reset(melspec_stream *stream);
+
+/* Index, in the chunk pushed, of the first NaN or infinite sample of the last melspec_stream_push, or -1. */
+MELSPEC_API(melspec_stream_bad_sample) int32_t melspec_stream_bad_sample(const melspec_stream *stream);
 
 #ifdef __cplusplus
 }

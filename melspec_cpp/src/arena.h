@@ -1,18 +1,20 @@
-// Hands out pieces of one block, each 16-byte aligned. With a null base it only measures.
+// Hands out pieces of one block, each kAlignment-byte aligned. With a null base it only measures.
 #pragma once
 
 #include <stdint.h>
 
 namespace melspec {
 
+constexpr int kAlignment = 64;  // a cache line
+
 struct Arena {
   char *base;
-  int32_t used = 0;
+  int64_t used = 0;
 
   template <typename T>
-  T *take(int count) {
+  T *take(int64_t count) {
     T *piece = base ? reinterpret_cast<T *>(base + used) : nullptr;
-    used += (count * static_cast<int32_t>(sizeof(T)) + 15) & ~15;
+    used += (count * static_cast<int64_t>(sizeof(T)) + kAlignment - 1) & ~(kAlignment - 1);
     return piece;
   }
 };

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "cold.h"
 #include "bits.h"
 
 namespace melspec {
@@ -12,7 +13,7 @@ constexpr double kMostRef = 1e300;
 
 }  // namespace
 
-int32_t check(const melspec_config &c) {
+MELSPEC_COLD int32_t check(const melspec_config &c) {
   if (c.abi_version != MELSPEC_ABI_VERSION) return MELSPEC_ERROR_ABI_VERSION;
   if (c.sample_rate < 8000 || c.sample_rate > 96000) return MELSPEC_ERROR_SAMPLE_RATE;
   if (c.n_fft < 256 || c.n_fft > 4096 || (c.n_fft & (c.n_fft - 1)) != 0) return MELSPEC_ERROR_N_FFT;
@@ -40,7 +41,7 @@ int32_t check(const melspec_config &c) {
   return MELSPEC_OK;
 }
 
-const char *message(int32_t code) {
+MELSPEC_COLD const char *message(int32_t code) {
   switch (code) {
     case MELSPEC_OK: return "no error";
     case MELSPEC_ERROR_POINTER: return "a pointer is null, misaligned, outside the memory, or two buffers overlap";
@@ -68,6 +69,9 @@ const char *message(int32_t code) {
     case MELSPEC_ERROR_CAPACITY: return "the output buffer is too small";
     case MELSPEC_ERROR_OUTPUT: return "output must be 0 (power), 1 (decibels) or 2 (scaled)";
     case MELSPEC_ERROR_NOT_FINITE: return "a sample is NaN or infinite";
+    case MELSPEC_ERROR_STREAM: return "this is not a living stream";
+    case MELSPEC_ERROR_STEP: return "step_samples must be at least 1";
+    case MELSPEC_ERROR_IN_USE: return "the plan still has streams; destroy them first";
     default: return "unknown code";
   }
 }

@@ -1,5 +1,6 @@
 #include "elementary.h"
 
+#include "cold.h"
 #include "bits.h"
 
 namespace melspec {
@@ -31,7 +32,7 @@ Double2 two_product(double a, double b) {
   return {product, ((ah * bh - product) + ah * bl + al * bh) + al * bl};
 }
 
-Double2 multiply(Double2 a, Double2 b) {
+MELSPEC_COLD Double2 multiply(Double2 a, Double2 b) {
   Double2 product = two_product(a.high, b.high);
   return quick_two_sum(product.high, product.low + (a.high * b.low + a.low * b.high));
 }
@@ -52,7 +53,7 @@ constexpr Double2 kLn2 = {0x1.62e42fefa39efp-1, 0x1.abc9e3b39803fp-56};
 constexpr Double2 kLn10 = {0x1.26bb1bbb55516p+1, -0x1.f48ad494ea3e9p-53};
 
 // e^x as a Taylor series on |r| <= ln(2) / 2, x = k ln 2 + r; for |x| < 700.
-Double2 exp2x(Double2 x) {
+MELSPEC_COLD Double2 exp2x(Double2 x) {
   int k = static_cast<int>(x.high / kLn2.high + (x.high < 0 ? -0.5 : 0.5));
   Double2 whole = multiply(kLn2, {static_cast<double>(k), 0.0});
   Double2 r = add(add(x, -whole.high), -whole.low);
@@ -63,7 +64,7 @@ Double2 exp2x(Double2 x) {
 }
 
 // One Newton step in extended precision from a rough logarithm: y + x e^-y - 1, whose error is the square of y's.
-Double2 log2x(double x) {
+MELSPEC_COLD Double2 log2x(double x) {
   uint64_t bits = to_bits(x);
   int k = static_cast<int>(bits >> 52) - 1023;
   double m = from_bits((bits & 0xfffffffffffffULL) | 0x3ff0000000000000ULL);
@@ -78,7 +79,7 @@ double rounded(Double2 x) { return x.high + x.low; }
 
 }  // namespace
 
-void unit_circle(int k, int n, double *cosine, double *sine) {
+MELSPEC_COLD void unit_circle(int k, int n, double *cosine, double *sine) {
   // 4k = quadrant * n + rest: the angle is quadrant * pi/2 + (pi/2) * rest / n, folded once more about pi/4.
   int64_t scaled = 4 * static_cast<int64_t>(k);
   int quadrant = static_cast<int>(scaled / n);
@@ -101,11 +102,11 @@ void unit_circle(int k, int n, double *cosine, double *sine) {
   *sine = quadrant >= 2 ? -s : s;
 }
 
-double exp(double x) { return rounded(exp2x({x, 0.0})); }
-double log(double x) { return rounded(log2x(x)); }
-double exp10(double x) { return rounded(exp2x(multiply(kLn10, {x, 0.0}))); }
+MELSPEC_COLD double exp(double x) { return rounded(exp2x({x, 0.0})); }
+MELSPEC_COLD double log(double x) { return rounded(log2x(x)); }
+MELSPEC_COLD double exp10(double x) { return rounded(exp2x(multiply(kLn10, {x, 0.0}))); }
 
-double log10(double x) {
+MELSPEC_COLD double log10(double x) {
   Double2 ln = log2x(x);
   double quotient = ln.high / kLn10.high;
   Double2 product = multiply(kLn10, {quotient, 0.0});

@@ -1,144 +1,197 @@
-// Radix-4 decimation in frequency, in place (Cooley & Tukey 1965; the layout of the passes as in any textbook): a pass
-// splits each block of `length` into quarters. The last pass is a transform of 4 or of 8, whichever is left over.
-// The outputs come out in digit-reversed order, which is undone while the real spectrum is put together.
+// Radix-4 decimation in frequency, in place (Cooley & Tukey 1965): a pass splits each block of `length` points into
+// quarters, whose outputs are every fourth. Lanes are neighbouring columns. The last pass, a transform of 4 or of 8
+// points, whichever is left over, takes its lanes from neighbouring quarters of the whole, which are neighbours in the
+// output: it leaves the passes' digit-reversed order for the natural one. Then the real spectrum is put together.
 #include "fft.h"
 
+#include "cold.h"
 #include "elementary.h"
+#include "window.h"
 
 namespace melspec {
 namespace {
 
-ComplexPair operator+(ComplexPair a, ComplexPair b) { return {a.re + b.re, a.im + b.im}; }
-ComplexPair operator-(ComplexPair a, ComplexPair b) { return {a.re - b.re, a.im - b.im}; }
-ComplexPair minus_i_times(ComplexPair a) { return {a.im, -a.re}; }
-
-ComplexPair times(ComplexPair a, const double *w) {
-  Pair re = both(w[0]), im = both(w[1]);
-  return {a.re * re - a.im * im, a.re * im + a.im * re};
-}
-
-struct Four {
-  ComplexPair y0, y1, y2, y3;
-};
-
-inline Four transform4(ComplexPair a, ComplexPair b, ComplexPair c, ComplexPair d) {
-  ComplexPair even = a + c, odd = a - c, sum = b + d, turned = minus_i_times(b - d);
+inline Four transform4(Complex a, Complex b, Complex c, Complex d) {
+  Complex even = a + c, odd = a - c, sum = b + d, turned = minus_i_times(b - d);
   return {even + sum, odd + turned, even - sum, odd - turned};
 }
 
-// One column of a radix-4 pass: z, z + quarter, ... hold the results.
-inline void butterfly(ComplexPair *z, int quarter, const double *w, ComplexPair a, ComplexPair b, ComplexPair c,
-                      ComplexPair d) {
+// One vector of columns of a radix-4 pass, from a, b, c, d to the same column of the four quarters.
+inline void butterfly(Complex *z0, Complex *z1, Complex *z2, Complex *z3, const Complex *w, Complex a, Complex b,
+                      Complex c, Complex d) {
   Four y = transform4(a, b, c, d);
-  z[0] = y.y0;
-  z[quarter] = times(y.y1, w);
-  z[2 * quarter] = times(y.y2, w + 2);
-  z[3 * quarter] = times(y.y3, w + 4);
+  *z0 = y.y0;
+  *z1 = y.y1 * w[0];
+  *z2 = y.y2 * w[1];
+  *z3 = y.y3 * w[2];
 }
 
-// Two neighbouring samples of each frame, windowed: the even one is the real part, the odd one the imaginary.
-inline ComplexPair load(const float *first, const float *second, const double *window, int i) {
-  Pair a = __builtin_convertvector(*reinterpret_cast<const FloatPair *>(first + 2 * i), Pair);
-  Pair b = __builtin_convertvector(*reinterpret_cast<const FloatPair *>(second + 2 * i), Pair);
-  return {__builtin_shufflevector(a, b, 0, 2) * both(window[2 * i]),
-          __builtin_shufflevector(a, b, 1, 3) * both(window[2 * i + 1])};
+inline Complex windowed(const float *samples, Complex window) {
+  Complex x = load_pairs(samples);
+  return {x.re * window.re, x.im * window.im};
 }
 
-void last_pass4(ComplexPair *z, int points) {
-  for (int i = 0; i < points; i += 4) {
-    Four y = transform4(z[i], z[i + 1], z[i + 2], z[i + 3]);
-    z[i] = y.y0;
-    z[i + 1] = y.y1;
-    z[i + 2] = y.y2;
-    z[i + 3] = y.y3;
-  }
+// Points left for the last pass.
+MELSPEC_COLD int last_length(int points) {
+  while (points > 8) points /= 4;
+  return points;
 }
 
-void last_pass8(ComplexPair *z, int points) {
-  const Pair half_root = both(0x1.6a09e667f3bcdp-1);  // sqrt(1/2)
-  for (ComplexPair *x = z; x < z + points; x += 8) {
-    Four even = transform4(x[0], x[2], x[4], x[6]);
-    Four odd = transform4(x[1], x[3], x[5], x[7]);
-    ComplexPair o1 = {(odd.y1.re + odd.y1.im) * half_root, (odd.y1.im - odd.y1.re) * half_root};
-    ComplexPair o2 = minus_i_times(odd.y2);
-    ComplexPair o3 = {(odd.y3.im - odd.y3.re) * half_root, -((odd.y3.re + odd.y3.im) * half_root)};
-    x[0] = even.y0 + odd.y0;
-    x[1] = even.y1 + o1;
-    x[2] = even.y2 + o2;
-    x[3] = even.y3 + o3;
-    x[4] = even.y0 - odd.y0;
-    x[5] = even.y1 - o1;
-    x[6] = even.y2 - o2;
-    x[7] = even.y3 - o3;
-  }
+// The three factors e^(-2 pi i column factor / length) of kLanes columns.
+MELSPEC_COLD void set_twiddles(Complex *w, int column, int length) {
+  for (int factor = 1; factor <= 3; ++factor, ++w)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      double cosine, sine;
+      unit_circle((column + lane) * factor, length, &cosine, &sine);
+      w->re[lane] = cosine;
+      w->im[lane] = -sine;
+    }
 }
 
 }  // namespace
 
-void Fft::allocate(Arena &arena, int n_fft) {
+MELSPEC_COLD void Fft::allocate(Arena &arena, int n_fft) {
   points = n_fft / 2;
+  quarter = points / 4 / kLanes;
   int factors = 0;
-  for (int length = points; length > 8; length /= 4) factors += 6 * (length / 4);
-  twiddles = arena.take<double>(factors);
-  post = arena.take<double>(2 * (points / 2 + 1));
-  position = arena.take<uint16_t>(points);
-  work = arena.take<ComplexPair>(points);
+  for (int length = points / 4; length > 8; length /= 4) factors += 3 * (length / 4);
+  first = arena.take<First>(quarter);
+  twiddles = arena.take<Complex>(factors / kLanes);
+  work = arena.take<Complex>(points / kLanes);
+  re = arena.take<double>(points + 1);
+  im = arena.take<double>(points + 1);
+  cosine = arena.take<double>(points / 2);
+  sine = arena.take<double>(points / 2);
+  order = arena.take<uint16_t>(points / 4 / last_length(points));
 }
 
-void Fft::prepare() {
-  double *w = twiddles;
-  for (int length = points; length > 8; length /= 4)
-    for (int column = 0; column < length / 4; ++column)
-      for (int factor = 1; factor <= 3; ++factor, w += 2) {
-        unit_circle(column * factor, length, w, w + 1);
-        w[1] = -w[1];
-      }
-  for (int k = 0; k <= points / 2; ++k) unit_circle(k, 2 * points, post + 2 * k, post + 2 * k + 1);
-  for (int k = 0; k < points; ++k) {
-    int place = 0, rest = k, length = points;
-    for (; length > 8; length /= 4, rest /= 4) place += rest % 4 * (length / 4);
-    position[k] = static_cast<uint16_t>(place + rest);
+MELSPEC_COLD void Fft::prepare(int win_length) {
+  double *analysis_window = reinterpret_cast<double *>(work);
+  hann_window(win_length, 2 * points, analysis_window);
+  for (int i = 0; i < points; ++i) {
+    Complex &window = first[i / kLanes % quarter].window[i / kLanes / quarter];
+    window.re[i % kLanes] = 0.5 * analysis_window[2 * i];
+    window.im[i % kLanes] = 0.5 * analysis_window[2 * i + 1];
+  }
+  for (int i = 0; i < quarter; ++i) set_twiddles(first[i].twiddles, i * kLanes, points);
+  Complex *w = twiddles;
+  for (int length = points / 4; length > 8; length /= 4)
+    for (int column = 0; column < length / 4; column += kLanes, w += 3) set_twiddles(w, column, length);
+  for (int k = 0; k < points / 2; ++k) unit_circle(k, 2 * points, cosine + k, sine + k);
+  int last = last_length(points);
+  for (int block = 0; block < points / 4 / last; ++block) {
+    int k = 0, weight = 4, rest = block * last;
+    for (int length = points / 4; length > 8; length /= 4, weight *= 4) {
+      k += rest / (length / 4) * weight;
+      rest %= length / 4;
+    }
+    order[block] = static_cast<uint16_t>(k);
   }
 }
 
-void Fft::power_spectrum(const float *first, const float *second, const double *window, Pair *power) const {
-  ComplexPair *z = work;
-  const double *w = twiddles;
-  int quarter = points / 4;
-  for (int i = 0; i < quarter; ++i, w += 6)
-    butterfly(z + i, quarter, w, load(first, second, window, i), load(first, second, window, i + quarter),
-              load(first, second, window, i + 2 * quarter), load(first, second, window, i + 3 * quarter));
+MELSPEC_COLD double Fft::window_at(int i) const {
+  const int column = i / 2 / kLanes, lane = i / 2 % kLanes;
+  const Complex &half = first[column % quarter].window[column / quarter];
+  return 2.0 * (i % 2 ? half.im : half.re)[lane];
+}
 
-  int length = quarter;
-  for (; length > 8; length /= 4) {
-    quarter = length / 4;
-    for (ComplexPair *block = z; block < z + points; block += length)
-      for (int i = 0; i < quarter; ++i) {
-        ComplexPair *x = block + i;
-        butterfly(x, quarter, w + 6 * i, x[0], x[quarter], x[2 * quarter], x[3 * quarter]);
-      }
-    w += 6 * quarter;
-  }
-  if (length == 8)
-    last_pass8(z, points);
+void Fft::power_spectrum(const float *frame, double *power) const {
+  first_pass(frame);
+  middle_passes();
+  if (last_length(points) == 8)
+    last_pass8();
   else
-    last_pass4(z, points);
+    last_pass4();
+  split(power);
+}
 
-  // X[k] = E - i W^k O with E, O the spectra of even and odd samples (the window carries the 1/2 of their definition).
-  ComplexPair zero = z[0];
-  Pair dc = zero.re + zero.im, nyquist = zero.re - zero.im;
-  power[0] = both(4.0) * (dc * dc);
-  power[points] = both(4.0) * (nyquist * nyquist);
-  for (int k = 1; k <= points / 2; ++k) {
-    ComplexPair a = z[position[k]], b = z[position[points - k]];
-    Pair c = both(post[2 * k]), s = both(post[2 * k + 1]);
-    Pair even_re = a.re + b.re, even_im = a.im - b.im, odd_re = a.re - b.re, odd_im = a.im + b.im;
-    Pair turned_re = c * odd_im - s * odd_re, turned_im = -(c * odd_re + s * odd_im);
-    Pair up_re = even_re + turned_re, up_im = even_im + turned_im;
-    Pair down_re = even_re - turned_re, down_im = even_im - turned_im;
-    power[k] = up_re * up_re + up_im * up_im;
-    power[points - k] = down_re * down_re + down_im * down_im;
+void Fft::first_pass(const float *frame) const {
+  const int q = quarter, step = points / 2;  // samples in a quarter
+  const float *x0 = frame, *x1 = x0 + step, *x2 = x1 + step, *x3 = x2 + step;
+  Complex *z0 = work, *z1 = z0 + q, *z2 = z1 + q, *z3 = z2 + q;
+  const First *f = first;
+  for (int i = 0; i < q; ++i, ++f) {
+    const int at = 2 * kLanes * i;
+    butterfly(z0 + i, z1 + i, z2 + i, z3 + i, f->twiddles, windowed(x0 + at, f->window[0]),
+              windowed(x1 + at, f->window[1]), windowed(x2 + at, f->window[2]), windowed(x3 + at, f->window[3]));
   }
+}
+
+void Fft::middle_passes() const {
+  const Complex *factors = twiddles, *end = work + 4 * quarter;
+  for (int length = quarter; length * kLanes > 8; length /= 4) {
+    const int q = length / 4;
+    for (Complex *block = work; block < end; block += length) {
+      Complex *z0 = block, *z1 = z0 + q, *z2 = z1 + q, *z3 = z2 + q;
+      const Complex *w = factors;
+      for (int i = 0; i < q; ++i, w += 3)
+        butterfly(z0 + i, z1 + i, z2 + i, z3 + i, w, z0[i], z1[i], z2[i], z3[i]);
+    }
+    factors += 3 * q;
+  }
+}
+
+inline void Fft::put(int k, Complex value) const {
+  store(re + k, value.re);
+  store(im + k, value.im);
+}
+
+void Fft::last_pass4() const {
+  for (int lane = 0; lane < 4; lane += kLanes) {
+    const Complex *z = work + lane * quarter, *end = z + quarter;
+    for (const uint16_t *k = order; z < end; z += 4 / kLanes, ++k) {
+      Four x = gather(z, quarter);
+      Four y = transform4(x.y0, x.y1, x.y2, x.y3);
+      const int at = *k + lane, step = points / 4;
+      put(at, y.y0);
+      put(at + step, y.y1);
+      put(at + 2 * step, y.y2);
+      put(at + 3 * step, y.y3);
+    }
+  }
+}
+
+void Fft::last_pass8() const {
+  const Vec half_root = all(0x1.6a09e667f3bcdp-1);  // sqrt(1/2)
+  for (int lane = 0; lane < 4; lane += kLanes) {
+    const Complex *z = work + lane * quarter, *end = z + quarter;
+    for (const uint16_t *k = order; z < end; z += 8 / kLanes, ++k) {
+      Four x = gather(z, quarter), y = gather(z + 4 / kLanes, quarter);
+      Four even = transform4(x.y0, x.y2, y.y0, y.y2);
+      Four odd = transform4(x.y1, x.y3, y.y1, y.y3);
+      Complex o1 = {(odd.y1.re + odd.y1.im) * half_root, (odd.y1.im - odd.y1.re) * half_root};
+      Complex o2 = minus_i_times(odd.y2);
+      Complex o3 = {(odd.y3.im - odd.y3.re) * half_root, -((odd.y3.re + odd.y3.im) * half_root)};
+      const int at = *k + lane, step = points / 8;
+      put(at, even.y0 + odd.y0);
+      put(at + step, even.y1 + o1);
+      put(at + 2 * step, even.y2 + o2);
+      put(at + 3 * step, even.y3 + o3);
+      put(at + 4 * step, even.y0 - odd.y0);
+      put(at + 5 * step, even.y1 - o1);
+      put(at + 6 * step, even.y2 - o2);
+      put(at + 7 * step, even.y3 - o3);
+    }
+  }
+}
+
+// X[k] = E - i W^k O with E, O the spectra of even and odd samples (the window carries the 1/2 of their definition).
+void Fft::split(double *power) const {
+  const int n = points;
+  re[n] = re[0];
+  im[n] = im[0];
+  for (int k = 0; k < n / 2; k += kLanes) {
+    const int mirror = n - k - kLanes + 1;
+    Complex a = {load(re + k), load(im + k)}, b = {reversed(load(re + mirror)), reversed(load(im + mirror))};
+    Vec c = load(cosine + k), s = load(sine + k);
+    Vec even_re = a.re + b.re, even_im = a.im - b.im, odd_re = a.re - b.re, odd_im = a.im + b.im;
+    Vec turned_re = c * odd_im - s * odd_re, turned_im = c * odd_re + s * odd_im;
+    Vec up_re = even_re + turned_re, up_im = even_im - turned_im;
+    Vec down_re = even_re - turned_re, down_im = even_im + turned_im;
+    store(power + k, up_re * up_re + up_im * up_im);
+    store(power + mirror, reversed(down_re * down_re + down_im * down_im));
+  }
+  power[n / 2] = 4.0 * (re[n / 2] * re[n / 2] + im[n / 2] * im[n / 2]);
 }
 
 }  // namespace melspec

@@ -3,6 +3,7 @@
 // other that of HTK (O'Shaughnessy 1987).
 #include "filter_bank.h"
 
+#include "cold.h"
 #include "elementary.h"
 
 namespace melspec {
@@ -14,28 +15,28 @@ constexpr double kBreakMel = kBreakHz / kHzPerMel;
 
 double log_step() { return log(6.4) / 27.0; }
 
-double hz_to_mel(double hz, bool htk) {
+MELSPEC_COLD double hz_to_mel(double hz, bool htk) {
   if (htk) return 2595.0 * log10(1.0 + hz / 700.0);
   return hz >= kBreakHz ? kBreakMel + log(hz / kBreakHz) / log_step() : hz / kHzPerMel;
 }
 
-double mel_to_hz(double mel, bool htk) {
+MELSPEC_COLD double mel_to_hz(double mel, bool htk) {
   if (htk) return 700.0 * (exp10(mel / 2595.0) - 1.0);
   return mel >= kBreakMel ? kBreakHz * exp(log_step() * (mel - kBreakMel)) : kHzPerMel * mel;
 }
 
 }  // namespace
 
-void FilterBank::allocate(Arena &arena, int mels, int n_fft) {
+MELSPEC_COLD void FilterBank::allocate(Arena &arena, int mels, int n_fft) {
   n_mels = mels;
   bins = n_fft / 2 + 1;
   first = arena.take<int32_t>(n_mels);
   count = arena.take<int32_t>(n_mels);
-  weights = arena.take<double>(2 * bins);  // a bin lies under at most two triangles
+  weights = arena.take<double>(2 * bins + (kStep - 1) * n_mels);  // a bin lies under at most two triangles
   edges = arena.take<double>(n_mels + 2);
 }
 
-bool FilterBank::prepare(const melspec_config &config) {
+MELSPEC_COLD bool FilterBank::prepare(const melspec_config &config) {
   bool htk = config.mel_scale == MELSPEC_SCALE_HTK;
   double low = hz_to_mel(config.f_min, htk), high = hz_to_mel(config.f_max, htk);
   double step = (high - low) / (n_mels + 1);
@@ -58,33 +59,33 @@ bool FilterBank::prepare(const melspec_config &config) {
       *next++ = static_cast<float>(ramp * area);
       ++count[m];
     }
+    for (; count[m] % kStep != 0; ++count[m]) *next++ = 0.0;
   }
   return true;
 }
 
-void FilterBank::apply(const Pair *spectrum, Pair *values) const {
+// Four partial sums, over every fourth bin, are added in an order that is the same in every build.
+void FilterBank::apply(double *const *spectrum, Vec *values) const {
+  constexpr int kParts = kStep / kLanes;
   const double *w = weights;
   for (int m = 0; m < n_mels; ++m) {
-    const Pair *x = spectrum + first[m];
-    Pair a = both(0.0), b = a, c = a, d = a;
-    int n = count[m], i = 0;
-    for (; i + 4 <= n; i += 4) {
-      a += both(w[i]) * x[i];
-      b += both(w[i + 1]) * x[i + 1];
-      c += both(w[i + 2]) * x[i + 2];
-      d += both(w[i + 3]) * x[i + 3];
-    }
-    for (; i < n; ++i) a += both(w[i]) * x[i];
-    values[m] = (a + b) + (c + d);
-    w += n;
+    const double *x[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) x[lane] = spectrum[lane] + first[m];
+    Vec sums[kLanes][kParts] = {};
+    for (const double *end = w + count[m]; w < end; w += kStep)
+      for (int lane = 0; lane < kLanes; ++lane, x[lane - 1] += kStep)
+        for (int part = 0; part < kParts; ++part)
+          sums[lane][part] += load(w + part * kLanes) * load(x[lane] + part * kLanes);
+    values[m] = add_up(sums);
   }
 }
 
-void FilterBank::copy(float *out) const {
+MELSPEC_COLD void FilterBank::copy(float *out) const {
   const double *w = weights;
   for (int m = 0; m < n_mels; ++m) {
     for (int bin = 0; bin < bins; ++bin) *out++ = 0.0f;
-    for (int i = 0; i < count[m]; ++i) out[first[m] + i - bins] = static_cast<float>(*w++);
+    for (int bin = first[m]; bin < first[m] + count[m]; ++bin, ++w)
+      if (bin < bins) out[bin - bins] = static_cast<float>(*w);
   }
 }
 

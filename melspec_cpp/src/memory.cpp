@@ -1,5 +1,8 @@
 #include "memory.h"
 
+#include "arena.h"
+#include "cold.h"
+
 #ifndef __wasm__
 
 // The native library's only imports.
@@ -8,7 +11,7 @@ extern "C" void free(void *);
 
 namespace melspec {
 
-void *allocate(int64_t bytes) { return aligned_alloc(16, (static_cast<decltype(sizeof 0)>(bytes) + 15) & ~15); }
+void *allocate(int64_t bytes) { return aligned_alloc(kAlignment, (static_cast<decltype(sizeof 0)>(bytes) + kAlignment - 1) & ~(kAlignment - 1)); }
 void release(void *memory) { free(memory); }
 
 bool accessible(const void *pointer, int64_t, int alignment) {
@@ -38,7 +41,7 @@ uint32_t heap_end = 0;
 
 Block *after(Block *block) { return reinterpret_cast<Block *>(reinterpret_cast<char *>(block + 1) + block->bytes); }
 
-void insert(Block *block) {
+MELSPEC_COLD void insert(Block *block) {
   Block *before = nullptr, *behind = free_list;
   while (behind && behind < block) {
     before = behind;
@@ -60,7 +63,7 @@ void insert(Block *block) {
 }
 
 // Turns fresh pages into one free block of at least `bytes`.
-bool grow(uint32_t bytes) {
+MELSPEC_COLD bool grow(uint32_t bytes) {
   uint32_t start = heap_end ? heap_end : (reinterpret_cast<uint32_t>(&__heap_base) + 15) & ~15u;
   uint64_t end = static_cast<uint64_t>(start) + sizeof(Block) + bytes;
   uint64_t size = static_cast<uint64_t>(__builtin_wasm_memory_size(kMemory)) * kPage;
@@ -77,7 +80,7 @@ bool grow(uint32_t bytes) {
   return true;
 }
 
-void *take(uint32_t bytes) {
+MELSPEC_COLD void *take(uint32_t bytes) {
   for (Block **link = &free_list; *link; link = &(*link)->next) {
     Block *block = *link;
     if (block->bytes < bytes) continue;
@@ -97,7 +100,7 @@ void *take(uint32_t bytes) {
 
 }  // namespace
 
-void *allocate(int64_t bytes) {
+MELSPEC_COLD void *allocate(int64_t bytes) {
   if (bytes < 0 || bytes > 0xf0000000) return nullptr;
   uint32_t rounded = (static_cast<uint32_t>(bytes) + 15) & ~15u;
   void *memory = take(rounded);
@@ -117,11 +120,18 @@ bool accessible(const void *pointer, int64_t bytes, int alignment) {
 
 }  // namespace melspec
 
-// What a compiler may call without being asked.
-extern "C" void *memcpy(void *to, const void *from, decltype(sizeof 0) bytes) {
-  for (decltype(bytes) i = 0; i < bytes; ++i) static_cast<char *>(to)[i] = static_cast<const char *>(from)[i];
+// What a compiler may call without being asked; with bulk memory there is an instruction for it.
+extern "C" void *memmove(void *to, const void *from, decltype(sizeof 0) bytes) {
+  char *a = static_cast<char *>(to);
+  const char *b = static_cast<const char *>(from);
+  if (a < b)
+    for (decltype(bytes) i = 0; i < bytes; ++i) a[i] = b[i];
+  else
+    while (bytes--) a[bytes] = b[bytes];
   return to;
 }
+
+extern "C" void *memcpy(void *to, const void *from, decltype(sizeof 0) bytes) { return memmove(to, from, bytes); }
 
 extern "C" void *memset(void *to, int value, decltype(sizeof 0) bytes) {
   for (decltype(bytes) i = 0; i < bytes; ++i) static_cast<char *>(to)[i] = static_cast<char>(value);

@@ -4,6 +4,7 @@
 #include "arena.h"
 #include "fft.h"
 #include "filter_bank.h"
+#include "levels.h"
 #include "melspec.h"
 
 namespace melspec {
@@ -14,14 +15,14 @@ constexpr uint32_t kAlive = 0x4d454c31;
 
 struct melspec_plan {
   uint32_t alive;      // kAlive until destroyed
+  int32_t streams;     // that use it
   int32_t bad_sample;  // of the last run, or -1
   melspec_config config;
-  double *half_window;  // [n_fft] the analysis window times 1/2 (exactly), which the real FFT wants
   melspec::Fft fft;
   melspec::FilterBank filters;
-  melspec::Pair *spectrum;  // [n_fft / 2 + 1]
-  melspec::Pair *values;    // [n_mels]
-  float *edge[2];           // [n_fft] a padded frame per lane
+  double *spectrum[melspec::kLanes];  // of one frame each: [n_fft / 2 + 1], and zeros
+  melspec::Vec *values;               // [n_mels] of these frames
+  float *edge[melspec::kLanes];       // a padded frame each: [n_fft]
 
   void allocate(melspec::Arena &arena, const melspec_config &constants);
   int32_t prepare();
@@ -29,13 +30,14 @@ struct melspec_plan {
   int64_t frames(int64_t n_samples) const;
   int32_t run(melspec_output output, const float *samples, int32_t n_samples, float *out, int32_t n_frames);
 
+  // Frames first ... end - 1 of the samples as columns: a row per band, rows `stride` apart; floats, or doubles where
+  // levels are relative.
+  void columns(const melspec::Levels &levels, const float *samples, int64_t n_samples, int64_t first, int64_t end,
+               void *to, int64_t stride) const;
+  // The frames that need no padding.
+  int64_t first_inside() const;
+  int64_t end_inside(int64_t n_samples) const;
+
  private:
   const float *frame(int lane, int64_t index, const float *samples, int64_t n_samples) const;
-  void mel(int64_t index, bool last, const float *samples, int64_t n_samples) const;
-  template <typename Use>
-  void each_value(const float *samples, int64_t n_samples, int32_t n_frames, Use use) const;
-  template <typename T>
-  T as_power(T value) const;
-  int32_t run_relative(double offset, double scale, const float *samples, int32_t n_samples, float *out,
-                       int32_t n_frames) const;
 };

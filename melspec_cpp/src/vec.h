@@ -1,19 +1,113 @@
-// Two frames at once: lane 0 holds one frame, lane 1 the next. Lanes never mix, so a compiler may map the pair to SIMD
-// registers or to scalars without changing a bit.
+// Vectors of doubles. A lane is a column of the transform, a bin of the spectrum, or a frame; lanes never mix but where
+// a permutation below says so, and a sum over them has one order: their number does not change a bit of the results.
 #pragma once
 
 #include <stdint.h>
 
 namespace melspec {
 
-typedef double Pair __attribute__((vector_size(16)));
-typedef int64_t PairBits __attribute__((vector_size(16)));
-typedef float FloatPair __attribute__((vector_size(8), aligned(4), may_alias));  // samples are 4-byte aligned only
+#if defined(__AVX2__)
+constexpr int kLanes = 4;
+#elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
+constexpr int kLanes = 2;
+#else
+constexpr int kLanes = 1;
+#endif
 
-inline Pair both(double value) { return Pair{value, value}; }
+typedef double Vec __attribute__((vector_size(8 * kLanes)));
+typedef double VecAnywhere __attribute__((vector_size(8 * kLanes), aligned(8), may_alias));
+typedef uint64_t VecBits __attribute__((vector_size(8 * kLanes)));
+typedef float Floats __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef float FloatPairs __attribute__((vector_size(8 * kLanes), aligned(4), may_alias));
 
-struct ComplexPair {
-  Pair re, im;
+inline Vec all(double value) { return value - Vec{}; }
+inline Vec load(const double *from) { return *reinterpret_cast<const VecAnywhere *>(from); }
+inline void store(double *to, Vec value) { *reinterpret_cast<VecAnywhere *>(to) = value; }
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+inline double larger(double a, double b) { return a > b ? a : b; }
+
+struct Complex {
+  Vec re, im;
 };
+
+inline Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
+inline Complex operator-(Complex a, Complex b) { return {a.re - b.re, a.im - b.im}; }
+inline Complex minus_i_times(Complex a) { return {a.im, -a.re}; }
+inline Complex operator*(Complex a, Complex b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
+
+struct Four {
+  Complex y0, y1, y2, y3;
+};
+
+// 2 kLanes floats: the even ones as real parts, the odd ones as imaginary.
+inline Complex load_pairs(const float *from) {
+  FloatPairs x = *reinterpret_cast<const FloatPairs *>(from);
+#if defined(__AVX2__)
+  Floats even = __builtin_shufflevector(x, x, 0, 2, 4, 6), odd = __builtin_shufflevector(x, x, 1, 3, 5, 7);
+#elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
+  Floats even = __builtin_shufflevector(x, x, 0, 2), odd = __builtin_shufflevector(x, x, 1, 3);
+#else
+  Floats even = __builtin_shufflevector(x, x, 0), odd = __builtin_shufflevector(x, x, 1);
+#endif
+  return {__builtin_convertvector(even, Vec), __builtin_convertvector(odd, Vec)};
+}
+
+#if defined(__AVX2__)
+
+inline Vec reversed(Vec a) { return __builtin_shufflevector(a, a, 3, 2, 1, 0); }
+
+inline void transpose(Vec a, Vec b, Vec c, Vec d, Vec *w, Vec *x, Vec *y, Vec *z) {
+  Vec ab02 = __builtin_shufflevector(a, b, 0, 4, 2, 6), ab13 = __builtin_shufflevector(a, b, 1, 5, 3, 7);
+  Vec cd02 = __builtin_shufflevector(c, d, 0, 4, 2, 6), cd13 = __builtin_shufflevector(c, d, 1, 5, 3, 7);
+  *w = __builtin_shufflevector(ab02, cd02, 0, 1, 4, 5);
+  *x = __builtin_shufflevector(ab13, cd13, 0, 1, 4, 5);
+  *y = __builtin_shufflevector(ab02, cd02, 2, 3, 6, 7);
+  *z = __builtin_shufflevector(ab13, cd13, 2, 3, 6, 7);
+}
+
+// Four neighbours, beginning at z, z + stride ... for each lane.
+inline Four gather(const Complex *z, int stride) {
+  Complex a = z[0], b = z[stride], c = z[2 * stride], d = z[3 * stride];
+  Four y;
+  transpose(a.re, b.re, c.re, d.re, &y.y0.re, &y.y1.re, &y.y2.re, &y.y3.re);
+  transpose(a.im, b.im, c.im, d.im, &y.y0.im, &y.y1.im, &y.y2.im, &y.y3.im);
+  return y;
+}
+
+// Lane l of the result: (s0 + s2) + (s1 + s3) of sums[l][0] = {s0, s1, s2, s3}.
+inline Vec add_up(const Vec (*sums)[1]) {
+  Vec a = sums[0][0], b = sums[1][0], c = sums[2][0], d = sums[3][0];
+  Vec ab = __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+  Vec cd = __builtin_shufflevector(c, d, 0, 1, 4, 5) + __builtin_shufflevector(c, d, 2, 3, 6, 7);
+  return __builtin_shufflevector(ab, cd, 0, 2, 4, 6) + __builtin_shufflevector(ab, cd, 1, 3, 5, 7);
+}
+
+#elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
+
+inline Vec reversed(Vec a) { return __builtin_shufflevector(a, a, 1, 0); }
+inline Vec firsts(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2); }
+inline Vec seconds(Vec a, Vec b) { return __builtin_shufflevector(a, b, 1, 3); }
+inline Complex firsts(Complex a, Complex b) { return {firsts(a.re, b.re), firsts(a.im, b.im)}; }
+inline Complex seconds(Complex a, Complex b) { return {seconds(a.re, b.re), seconds(a.im, b.im)}; }
+
+// Four neighbours, beginning at z and z + stride for the two lanes.
+inline Four gather(const Complex *z, int stride) {
+  Complex a = z[0], b = z[stride], c = z[1], d = z[stride + 1];
+  return {firsts(a, b), seconds(a, b), firsts(c, d), seconds(c, d)};
+}
+
+// Lane l of the result: (s0 + s2) + (s1 + s3) of sums[l] = {s0, s1}, {s2, s3}.
+inline Vec add_up(const Vec (*sums)[2]) {
+  Vec a = sums[0][0] + sums[0][1], b = sums[1][0] + sums[1][1];
+  return firsts(a, b) + seconds(a, b);
+}
+
+#else
+
+inline Vec reversed(Vec a) { return a; }
+inline Four gather(const Complex *z, int) { return {z[0], z[1], z[2], z[3]}; }
+inline Vec add_up(const Vec (*sums)[4]) { return (sums[0][0] + sums[0][2]) + (sums[0][1] + sums[0][3]); }
+
+#endif
 
 }  // namespace melspec

@@ -1,11 +1,12 @@
 #include "window.h"
 
+#include "cold.h"
 #include "elementary.h"
 
 namespace melspec {
 
 // 1/2 - 1/2 cos(2 pi k / M) = sin^2(pi k / M), which does not cancel near the edges.
-void hann_window(int win_length, int n_fft, double *window) {
+MELSPEC_COLD void hann_window(int win_length, int n_fft, double *window) {
   int left = (n_fft - win_length) / 2;
   for (int i = 0; i < n_fft; ++i) {
     int k = i - left;

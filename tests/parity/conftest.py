@@ -9,7 +9,7 @@ from melspec_cpp import build
 
 @pytest.fixture(scope="session", autouse=True)
 def mel_stage_built() -> None:
-    """melspec.wasm in the runtime's package and the native library, up to date."""
-    for name in ("wasm", "native"):
+    """melspec.wasm in the runtime's package and the native libraries, up to date."""
+    for name in ("wasm", "native", "fast"):
         build.build(name)
     build.install()

@@ -24,7 +24,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from labous.frontend import Frontend
-from training.features import LibrosaMel, conf_frontends, mel_spectrogram
+from labous.mel import MelSpectrogram, NativeEngine, WasmEngine
+from training.features import EXACT_LIBRARY, LibrosaMel, conf_frontends
 from training.files import write_bytes
 from training.parity import DECIBEL_BOUND, POWER_BOUND, power_error
 from training.signals import hard_signals
@@ -42,9 +43,8 @@ def make_inputs() -> Vectors:
     return {name: np.round(np.clip(signals[name], -1, 1) * 32767).astype(np.int16) for name in CLIPS}
 
 
-def compute(frontend: Frontend, backend: str, inputs: Vectors) -> Vectors:
-    """What a backend makes of the clips."""
-    mel = mel_spectrogram(frontend, backend)
+def compute(mel: MelSpectrogram, inputs: Vectors) -> Vectors:
+    """What the mel stage makes of the clips."""
     found = {}
     for name, clip in inputs.items():
         samples = clip.astype(np.float32) / 32768
@@ -84,10 +84,10 @@ def check(say: Callable[[str], object] = print) -> int:
     for name, frontend in conf_frontends().items():
         committed = load(name)
         found = against_librosa(frontend, inputs, committed)
-        for backend in ("native", "wasm"):
-            computed = compute(frontend, backend, inputs)
+        for build, engine in {"native": NativeEngine(EXACT_LIBRARY), "wasm": WasmEngine()}.items():
+            computed = compute(MelSpectrogram(frontend, engine), inputs)
             found += [
-                f"{key}: {backend} gives other bits"
+                f"{key}: {build} gives other bits"
                 for key in sorted(computed.keys() | committed.keys())
                 if key not in computed or key not in committed or computed[key].tobytes() != committed[key].tobytes()
             ]
@@ -101,7 +101,7 @@ def write(say: Callable[[str], object] = print) -> int:
     inputs = make_inputs()
     made, complaints = {}, []
     for name, frontend in conf_frontends().items():
-        made[name] = compute(frontend, "wasm", inputs)
+        made[name] = compute(MelSpectrogram(frontend), inputs)
         complaints += [f"{name}, {complaint}" for complaint in against_librosa(frontend, inputs, made[name])]
     for complaint in complaints:
         say(f"Not written: {complaint}.")

@@ -13,7 +13,7 @@ from labous import recordings
 from labous.mel import MelSpectrogram, NativeEngine, WasmEngine
 from tests.parity import golden
 from training import parity
-from training.features import BACKENDS, NATIVE_LIBRARY, conf_frontends, mel_spectrogram
+from training.features import BACKENDS, EXACT_LIBRARY, conf_frontends, mel_spectrogram
 from training.signals import hard_signals
 
 FRONTENDS = conf_frontends()
@@ -46,7 +46,7 @@ def test_within_the_bounds_and_no_worse_than_librosa(name: str, signal: str) -> 
 def test_native_and_wasm_give_the_same_bits(name: str, signal: str) -> None:
     frontend = FRONTENDS[name]
     samples = hard_signals(frontend.sample_rate, SECONDS * frontend.sample_rate)[signal]
-    native, wasm = MelSpectrogram(frontend, NativeEngine(NATIVE_LIBRARY)), MelSpectrogram(frontend, WasmEngine())
+    native, wasm = MelSpectrogram(frontend, NativeEngine(EXACT_LIBRARY)), MelSpectrogram(frontend, WasmEngine())
     assert native.power(samples).tobytes() == wasm.power(samples).tobytes()
     assert native(samples).tobytes() == wasm(samples).tobytes()
 

@@ -5,39 +5,16 @@ docs/frontend-spec.md says step by step what is computed.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
 from labous.frontend import Frontend
 from labous.mel.abi import Output
+from labous.mel.engine import MelEngine, MelPlan
 from labous.mel.native import NativeEngine
+from labous.mel.stream import MelStream
 from labous.mel.wasm import WasmEngine
 
-__all__ = ["MelEngine", "MelPlan", "MelSpectrogram", "NativeEngine", "Output", "WasmEngine"]
-
-
-class MelPlan(Protocol):
-    """A front end set up in an engine."""
-
-    def run(self, output: Output, samples: np.ndarray) -> np.ndarray:
-        """float32 [n_mels, n_frames] from float32 [n_samples]."""
-
-    def filters(self) -> np.ndarray:
-        """The filter bank, float32 [n_mels, 1 + n_fft // 2]."""
-
-    def window(self) -> np.ndarray:
-        """The analysis window, float64 [n_fft]."""
-
-    def close(self) -> None:
-        """Frees what the plan holds."""
-
-
-class MelEngine(Protocol):
-    """Something that runs the mel stage."""
-
-    def plan(self, frontend: Frontend) -> MelPlan:
-        """The engine, set up for one front end."""
+__all__ = ["MelEngine", "MelPlan", "MelSpectrogram", "MelStream", "NativeEngine", "Output", "WasmEngine"]
 
 
 class MelSpectrogram:

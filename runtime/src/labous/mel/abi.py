@@ -19,6 +19,10 @@ ABI_VERSION = 1
 _CONFIG = struct.Struct("<7d14i")
 CONFIG_SIZE = _CONFIG.size
 
+JOB = struct.Struct("<IiIiIi")
+"""``melspec_job`` in WebAssembly: plan, output, samples, n_samples, out, capacity."""
+JOB_OUTPUT = 4
+
 _WINDOWS = {"hann": 0}
 _PAD_MODES = {"constant": 0, "reflect": 1}
 _MEL_SCALES = {"slaney": 0, "htk": 1}
@@ -43,9 +47,17 @@ FUNCTIONS = {
     "melspec_frames": "pi",
     "melspec_bytes": "pi",
     "melspec_run": "pipipi",
+    "melspec_run_job": "p",
     "melspec_bad_sample": "p",
     "melspec_filters": "ppi",
     "melspec_window": "ppi",
+    "melspec_stream_create": "piiip",
+    "melspec_stream_destroy": "p",
+    "melspec_stream_push": "ppi",
+    "melspec_stream_pull": "p",
+    "melspec_stream_window": "p",
+    "melspec_stream_reset": "p",
+    "melspec_stream_bad_sample": "p",
 }
 
 
@@ -85,27 +97,38 @@ def pack_config(frontend: Frontend) -> bytes:
     )
 
 
-def float32_samples(samples: Any, frontend: Frontend) -> np.ndarray:
-    """The samples as a contiguous float32 array, if a spectrogram can be computed from them at all.
+def float32_array(samples: Any) -> np.ndarray:
+    """The samples as a contiguous float32 array [n_samples].
 
     Raises:
-        SamplesError: not one-dimensional, not floating point, or shorter than a frame.
+        SamplesError: not one-dimensional, or not floating point.
     """
     array = np.asarray(samples)
     if array.ndim != 1:
         raise SamplesError(f"Samples have the shape {list(array.shape)}; pass one channel, [n_samples].")
     if not np.issubdtype(array.dtype, np.floating):
         raise SamplesError(f"Samples are {array.dtype}; pass float32 with full scale ±1 (int16 divided by 32768, say).")
-    if array.size == 0 or frontend.frames_of(array.size) < 1:
-        raise SamplesError(f"{array.size} samples give not one frame of {frontend.n_fft}; pass at least that many.")
     with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused by its position
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def not_finite_error(samples: np.ndarray, position: int, frontend: Frontend) -> SamplesError:
-    """The error for a NaN or infinite sample."""
+def float32_samples(samples: Any, frontend: Frontend) -> np.ndarray:
+    """The same, if a spectrogram can be computed from them at all.
+
+    Raises:
+        SamplesError: as float32_array, or fewer than a frame.
+    """
+    array = float32_array(samples)
+    if array.size == 0 or frontend.frames_of(array.size) < 1:
+        raise SamplesError(f"{array.size} samples give not one frame of {frontend.n_fft}; pass at least that many.")
+    return array
+
+
+def not_finite_error(samples: np.ndarray, position: int, frontend: Frontend, before: int = 0) -> SamplesError:
+    """The error for a NaN or infinite sample at a position in an array that begins after ``before`` others."""
+    at = before + position
     return SamplesError(
-        f"Sample {position} (at {position / frontend.sample_rate:.3f} s) is {samples[position]}; "
+        f"Sample {at} (at {at / frontend.sample_rate:.3f} s) is {samples[position]}; "
         "no spectrogram can be computed from it: repair the recording or leave it out."
     )
 

@@ -13,7 +13,13 @@ from labous.errors import EngineError
 from labous.frontend import Frontend
 from labous.mel import abi
 
-_POINTERS = {"melspec_alloc": ctypes.c_void_p, "melspec_message": ctypes.c_char_p, "melspec_free": None}
+_RESULTS = {
+    "melspec_alloc": ctypes.c_void_p,
+    "melspec_message": ctypes.c_char_p,
+    "melspec_free": None,
+    "melspec_stream_window": ctypes.c_void_p,
+}
+_CHECKED = ("melspec_create", "melspec_bytes", "melspec_filters", "melspec_window", "melspec_stream_create")
 
 
 class NativeEngine:
@@ -39,8 +45,8 @@ class NativeEngine:
             except AttributeError as error:
                 raise EngineError(f"{path} lacks {name}; it is not a libmelspec: use another file.") from error
             function.argtypes = [ctypes.c_int32 if kind == "i" else ctypes.c_void_p for kind in parameters]
-            function.restype = _POINTERS.get(name, ctypes.c_int32)
-            if name in ("melspec_create", "melspec_bytes", "melspec_filters", "melspec_window"):
+            function.restype = _RESULTS.get(name, ctypes.c_int32)
+            if name in _CHECKED:
                 function.errcheck = self._errcheck
         abi.check_module(self._library.melspec_abi_version(), self._library.melspec_config_size(), str(path))
 
@@ -51,6 +57,15 @@ class NativeEngine:
             FrontendError: it cannot compute it.
         """
         return NativePlan(self._library, self._errcheck, frontend)
+
+    def stream(self, frontend: Frontend, output: abi.Output, step_samples: int) -> NativeStream:
+        """The library, set up for overlapping windows of an endless signal.
+
+        Raises:
+            FrontendError: it cannot compute the front end.
+            SamplesError: the window or the step is impossible.
+        """
+        return NativeStream(self._library, self._errcheck, frontend, output, step_samples)
 
     def _errcheck(self, code: int, *_: Any) -> int:
         if code < 0:
@@ -67,36 +82,82 @@ class NativePlan:
         config = np.frombuffer(abi.pack_config(frontend), np.float64).copy()  # 8-byte aligned
         handle = ctypes.c_void_p()
         library.melspec_create(config.ctypes.data, ctypes.addressof(handle))
-        self._handle = handle.value
-        self._finalizer = weakref.finalize(self, library.melspec_destroy, self._handle)
+        self.handle = handle.value
+        self._finalizer = weakref.finalize(self, library.melspec_destroy, self.handle)
         self._finalizer.atexit = False
 
     def close(self) -> None:
         """Frees the plan; it cannot be used again."""
         self._finalizer()
-        self._handle = None
+        self.handle = None
 
     def run(self, output: abi.Output, samples: np.ndarray) -> np.ndarray:
         """float32 [n_mels, n_frames] from float32 [n_samples]; errors as in :class:`labous.mel.MelSpectrogram`."""
         samples = abi.float32_samples(samples, self.frontend)
-        size = self._library.melspec_bytes(self._handle, samples.size)
+        size = self._library.melspec_bytes(self.handle, samples.size)
         out = np.empty((self.frontend.n_mels, size // (4 * self.frontend.n_mels)), np.float32)
         code = self._library.melspec_run(
-            self._handle, output, samples.ctypes.data, samples.size, out.ctypes.data, out.size
+            self.handle, output, samples.ctypes.data, samples.size, out.ctypes.data, out.size
         )
         if code == abi.ERROR_NOT_FINITE:
-            raise abi.not_finite_error(samples, self._library.melspec_bad_sample(self._handle), self.frontend)
+            raise abi.not_finite_error(samples, self._library.melspec_bad_sample(self.handle), self.frontend)
         self._errcheck(code)
         return out
 
     def filters(self) -> np.ndarray:
         """The filter bank, float32 [n_mels, 1 + n_fft // 2]."""
         out = np.empty((self.frontend.n_mels, self.frontend.n_fft // 2 + 1), np.float32)
-        self._library.melspec_filters(self._handle, out.ctypes.data, out.size)
+        self._library.melspec_filters(self.handle, out.ctypes.data, out.size)
         return out
 
     def window(self) -> np.ndarray:
         """The analysis window, float64 [n_fft]."""
         out = np.empty(self.frontend.n_fft, np.float64)
-        self._library.melspec_window(self._handle, out.ctypes.data, out.size)
+        self._library.melspec_window(self.handle, out.ctypes.data, out.size)
         return out
+
+
+class NativeStream:
+    """A stream in the native library, with a plan of its own."""
+
+    def __init__(self, library: Any, errcheck: Any, frontend: Frontend, output: abi.Output, step_samples: int) -> None:
+        self.frontend = frontend
+        self._library, self._errcheck = library, errcheck
+        self._plan = NativePlan(library, errcheck, frontend)
+        handle = ctypes.c_void_p()
+        library.melspec_stream_create(
+            self._plan.handle, output, frontend.window_samples, step_samples, ctypes.addressof(handle)
+        )
+        self._handle = handle.value
+        self._finalizer = weakref.finalize(self, library.melspec_stream_destroy, self._handle)
+        self._finalizer.atexit = False
+        shape = (frontend.n_mels, frontend.n_frames)
+        values = ctypes.c_float * (shape[0] * shape[1])
+        self._window = np.ctypeslib.as_array(values.from_address(library.melspec_stream_window(self._handle)))
+        self._window.shape = shape
+
+    def push(self, samples: np.ndarray, before: int) -> int:
+        """Takes up to all of float32 [n_samples], behind ``before`` others, and returns how many.
+
+        Raises:
+            SamplesError: one is NaN or infinite; none was taken.
+        """
+        taken = int(self._library.melspec_stream_push(self._handle, samples.ctypes.data, samples.size))
+        if taken == abi.ERROR_NOT_FINITE:
+            position = self._library.melspec_stream_bad_sample(self._handle)
+            raise abi.not_finite_error(samples, position, self.frontend, before)
+        return self._errcheck(taken)
+
+    def pull(self) -> np.ndarray | None:
+        """The next window, float32 [n_mels, n_frames], if its samples are there."""
+        return self._window.copy() if self._errcheck(self._library.melspec_stream_pull(self._handle)) else None
+
+    def reset(self) -> None:
+        """Forgets all samples."""
+        self._errcheck(self._library.melspec_stream_reset(self._handle))
+
+    def close(self) -> None:
+        """Frees the stream; it cannot be used again."""
+        self._finalizer()
+        self._handle = None
+        self._plan.close()

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
+import math
+import threading
 import weakref
-from importlib import resources
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from labous.errors import EngineError
 from labous.frontend import Frontend
-from labous.mel import abi
+from labous.mel import abi, compiled
+from labous.mel.watchdog import watchdog
 
 MEMORY_LIMIT = 1 << 30
 """Bytes a module may claim unless told otherwise: more than an hour of 32 kHz audio in one array."""
+
+TIME_LIMIT = 60.0
+"""Seconds that a call into a stranger's module may take unless told otherwise: boards do an hour of audio in less."""
+
+_TABLE_LIMIT = 1 << 16  # functions that a module may keep in its table
+_PACKAGED = Path(__file__).parents[1] / "melspec.wasm"  # importlib.resources takes a millisecond to say the same
 
 
 def packaged_module() -> bytes:
@@ -25,38 +33,16 @@ def packaged_module() -> bytes:
         EngineError: it is not there (a source checkout that was never built).
     """
     try:
-        return resources.files("labous").joinpath("melspec.wasm").read_bytes()
+        return _PACKAGED.read_bytes()
     except FileNotFoundError as error:
         raise EngineError("labous/melspec.wasm is missing: build it with `python melspec_cpp/build.py`.") from error
 
 
-def _wasmtime() -> Any:
+def _is_packaged(module: bytes) -> bool:
     try:
-        import wasmtime
-    except ImportError as error:
-        raise EngineError(f"Wasmtime cannot be imported ({error}): install it with `pip install wasmtime`.") from error
-    return wasmtime
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(module: bytes) -> tuple[Any, Any]:
-    """Engine and compiled module; compiling takes tens of milliseconds, so each module is compiled once."""
-    wasmtime = _wasmtime()
-    atexit.register(_compiled.cache_clear)  # while wasmtime is still whole: it cannot free anything after its modules
-    engine = wasmtime.Engine()
-    try:
-        compiled = wasmtime.Module(engine, module)
-    except wasmtime.WasmtimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise EngineError(f"The mel module is not valid WebAssembly: {reason}.") from error
-    if compiled.imports:
-        names = ", ".join(f"{i.module}.{i.name}" for i in compiled.imports)
-        raise EngineError(f"The mel module asks its host for {names}; a mel module imports nothing: use another file.")
-    exports = {export.name for export in compiled.exports}
-    missing = sorted({*abi.FUNCTIONS, "memory"} - exports)
-    if missing:
-        raise EngineError(f"The mel module lacks {', '.join(missing)}; it is not a melspec.wasm: use another file.")
-    return engine, compiled
+        return _PACKAGED.read_bytes() == module
+    except OSError:
+        return False
 
 
 class WasmEngine:
@@ -65,20 +51,33 @@ class WasmEngine:
     Args:
         module: bytes of a melspec.wasm; by default the packaged one.
         memory_limit: bytes the module's memory may grow to.
+        time_limit: seconds that a call may take; ``math.inf`` for any time. By default the packaged module, which is
+            known to come to an end, has no limit, and any other has ``TIME_LIMIT``. A module with a limit is about a
+            third slower. A call that passes it is stopped, and as that may be halfway through a change to the
+            module's memory, this object then refuses any further call.
 
     Raises:
         EngineError: Wasmtime is missing, or the module is not a mel module of this ABI version.
     """
 
-    def __init__(self, module: bytes | None = None, memory_limit: int = MEMORY_LIMIT) -> None:
-        self._wasmtime = _wasmtime()
-        engine, compiled = _compiled(packaged_module() if module is None else bytes(module))
-        self._store = self._wasmtime.Store(engine)
-        self._store.set_limits(memory_size=memory_limit)
-        try:
-            self._exports = self._wasmtime.Instance(self._store, compiled, []).exports(self._store)
-        except self._wasmtime.WasmtimeError as error:
-            raise EngineError(f"The mel module cannot be started: {error}.") from error
+    def __init__(
+        self, module: bytes | None = None, memory_limit: int = MEMORY_LIMIT, time_limit: float | None = None
+    ) -> None:
+        self._wasmtime = compiled.import_wasmtime()
+        if time_limit is None:
+            time_limit = math.inf if module is None or _is_packaged(module) else TIME_LIMIT
+        module = packaged_module() if module is None else bytes(module)
+        if not time_limit > 0:
+            raise ValueError(f"time_limit is {time_limit}; it must be greater than 0 (math.inf for none)")
+        self._time_limit = time_limit
+        self._interruptible = time_limit < threading.TIMEOUT_MAX
+        self.stopped = ""
+        """The sentence that says why the engine takes no further call; empty while it does."""
+        self._engine, loaded = compiled.load(module, self._interruptible)
+        self._store = self._wasmtime.Store(self._engine)
+        self._store.set_limits(memory_size=memory_limit, table_elements=_TABLE_LIMIT, instances=1, tables=1, memories=1)
+        instance = self._run("its start", self._wasmtime.Instance, self._store, loaded, [])
+        self._exports = instance.exports(self._store)
         self._memory = self._exports["memory"]
         abi.check_module(self.call("melspec_abi_version"), self.call("melspec_config_size"), "The mel module")
 
@@ -90,6 +89,15 @@ class WasmEngine:
         """
         return WasmPlan(self, frontend)
 
+    def stream(self, frontend: Frontend, output: abi.Output, step_samples: int) -> WasmStream:
+        """The module, set up for overlapping windows of an endless signal.
+
+        Raises:
+            FrontendError: the module cannot compute the front end.
+            SamplesError: the window or the step is impossible.
+        """
+        return WasmStream(self, frontend, output, step_samples)
+
     @property
     def memory_bytes(self) -> int:
         """Size of the module's memory, which only ever grows."""
@@ -99,13 +107,33 @@ class WasmEngine:
         """Calls an exported function.
 
         Raises:
-            EngineError: it trapped.
+            EngineError: it trapped, or took longer than the time limit.
         """
-        try:
-            result = self._exports[name](self._store, *arguments)
-        except (self._wasmtime.Trap, self._wasmtime.WasmtimeError) as error:
-            raise EngineError(f"The mel module trapped in {name}: {str(error).strip().splitlines()[-1]}.") from error
+        result = self._run(name, self._exports[name], self._store, *arguments)
         return 0 if result is None else int(result)
+
+    def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self.stopped:
+            raise EngineError(self.stopped)
+        in_time = True
+        try:
+            if not self._interruptible:
+                return function(*arguments)
+            self._store.set_epoch_deadline(1)
+            try:
+                watchdog.start(self._engine, self._time_limit)
+                return function(*arguments)
+            finally:
+                in_time = watchdog.stop(self._engine)
+        except (self._wasmtime.Trap, self._wasmtime.WasmtimeError) as error:
+            if not in_time:
+                self.stopped = (
+                    f"The mel module was stopped because it spent more than {self._time_limit:g} s in {what}: make a "
+                    "new WasmEngine, of another file or with a longer time_limit."
+                )
+                raise EngineError(self.stopped) from error
+            verb = "trapped" if isinstance(error, self._wasmtime.Trap) else "failed"
+            raise EngineError(f"The mel module {verb} in {what}: {str(error).strip().splitlines()[-1]}.") from error
 
     def allocate(self, size: int) -> int:
         """Address of size bytes inside the module.
@@ -122,8 +150,14 @@ class WasmEngine:
         return address & 0xFFFFFFFF
 
     def view(self, address: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        """An array over the module's memory, valid until the next call that may grow it."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        """An array over the module's memory, valid until the next call that may grow it.
+
+        Raises:
+            EngineError: it would reach past the memory's end, because the module gave a wrong address or size.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if not 0 <= address <= self.memory_bytes - size:
+            raise EngineError("The mel module points outside its own memory; it is faulty: use another file.")
         buffer = self._memory.get_buffer_ptr(self._store, size, address)
         return np.frombuffer(buffer, dtype=dtype).reshape(shape)
 
@@ -131,8 +165,9 @@ class WasmEngine:
         """The code itself, or the error that a negative one stands for."""
         if code >= 0:
             return code
-        address = self.call("melspec_message", code)
-        raise abi.refusal(code, bytes(self.view(address, (200,), np.uint8)).partition(b"\0")[0].decode("ascii"))
+        address = self.call("melspec_message", code) & 0xFFFFFFFF
+        message = bytes(self.view(address, (200,), np.uint8)).partition(b"\0")[0]
+        raise abi.refusal(code, message.decode("ascii", "replace"))
 
 
 class WasmPlan:
@@ -146,30 +181,46 @@ class WasmPlan:
             packed = abi.pack_config(frontend)
             engine.view(config, (len(packed),), np.uint8)[:] = np.frombuffer(packed, np.uint8)
             engine.check(engine.call("melspec_create", config, config + abi.CONFIG_SIZE))
-            self._handle = int(engine.view(config + abi.CONFIG_SIZE, (1,), np.uint32)[0])
+            self.handle = int(engine.view(config + abi.CONFIG_SIZE, (1,), np.uint32)[0])
         finally:
             engine.call("melspec_free", config)
         self._buffers: dict[str, tuple[int, int]] = {}  # name → address, bytes
-        self._finalizer = weakref.finalize(self, _release, engine, self._handle, self._buffers)
+        self._n_samples = 0  # that the job is laid ready for; 0 where it is not
+        self._finalizer = weakref.finalize(self, _release, engine, self.handle, self._buffers)
         self._finalizer.atexit = False
 
     def close(self) -> None:
         """Gives the plan's memory back to the module; the plan cannot be used again."""
         self._finalizer()
-        self._handle = 0
+        self.handle = 0
 
     def run(self, output: abi.Output, samples: np.ndarray) -> np.ndarray:
         """float32 [n_mels, n_frames] from float32 [n_samples]; errors as in :class:`labous.mel.MelSpectrogram`."""
         samples = abi.float32_samples(samples, self.frontend)
-        size = self._engine.check(self._engine.call("melspec_bytes", self._handle, samples.size))
-        into, out = self._buffer("samples", samples.nbytes), self._buffer("out", size)
+        if samples.size != self._n_samples:
+            self._set_up(samples.size)
+        job, into, out = self._job
+        self._engine.view(job + abi.JOB_OUTPUT, (1,), np.int32)[0] = output
         self._engine.view(into, samples.shape, np.float32)[:] = samples
-        code = self._engine.call("melspec_run", self._handle, output, into, samples.size, out, size // 4)
+        code = self._engine.call("melspec_run_job", job)
         if code == abi.ERROR_NOT_FINITE:
-            position = self._engine.call("melspec_bad_sample", self._handle)
-            raise abi.not_finite_error(samples, position, self.frontend)
-        frames = self._engine.check(code)
-        return self._engine.view(out, (self.frontend.n_mels, frames), np.float32).copy()
+            position = self._engine.call("melspec_bad_sample", self.handle)
+            if 0 <= position < samples.size:
+                raise abi.not_finite_error(samples, position, self.frontend)
+        if self._engine.check(code) != self._shape[1]:
+            raise EngineError("The mel module gives another number of frames than asked for; it is faulty.")
+        return self._engine.view(out, self._shape, np.float32).copy()
+
+    def _set_up(self, n_samples: int) -> None:
+        """Lays the arguments of melspec_run_job ready: a call costs Wasmtime's Python five microseconds an argument."""
+        size = self._engine.check(self._engine.call("melspec_bytes", self.handle, n_samples))
+        into, out = self.buffer("samples", 4 * n_samples), self.buffer("out", size)
+        job = self.buffer("job", abi.JOB.size)
+        packed = abi.JOB.pack(self.handle, 0, into, n_samples, out, size // 4)
+        self._engine.view(job, (len(packed),), np.uint8)[:] = np.frombuffer(packed, np.uint8)
+        self._job = job, into, out
+        self._shape = (self.frontend.n_mels, size // 4 // self.frontend.n_mels)
+        self._n_samples = n_samples
 
     def filters(self) -> np.ndarray:
         """The filter bank, float32 [n_mels, 1 + n_fft // 2]."""
@@ -182,13 +233,15 @@ class WasmPlan:
 
     def _read(self, function: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         count = int(np.prod(shape))
-        out = self._buffer("out", count * np.dtype(dtype).itemsize)
-        self._engine.check(self._engine.call(function, self._handle, out, count))
+        out = self.buffer("out", count * np.dtype(dtype).itemsize)
+        self._engine.check(self._engine.call(function, self.handle, out, count))
         return self._engine.view(out, shape, dtype).copy()
 
-    def _buffer(self, name: str, size: int) -> int:
+    def buffer(self, name: str, size: int) -> int:
+        """Address of at least size bytes, kept under a name until the plan is closed."""
         address, room = self._buffers.get(name, (0, 0))
         if room < size:
+            self._n_samples = 0  # the job may name the buffer
             self._engine.call("melspec_free", address)
             self._buffers.pop(name, None)
             address = self._engine.allocate(size)
@@ -196,7 +249,62 @@ class WasmPlan:
         return address
 
 
+class WasmStream:
+    """A stream inside a module's memory, with a plan of its own."""
+
+    def __init__(self, engine: WasmEngine, frontend: Frontend, output: abi.Output, step_samples: int) -> None:
+        self.frontend = frontend
+        self._engine = engine
+        self._plan = WasmPlan(engine, frontend)
+        # room for a chunk, which serves first for the stream's address
+        self._chunk = self._plan.buffer("chunk", max(4 * frontend.window_samples, 4))
+        arguments = (self._plan.handle, output, frontend.window_samples, step_samples, self._chunk)
+        engine.check(engine.call("melspec_stream_create", *arguments))
+        self._handle = int(engine.view(self._chunk, (1,), np.uint32)[0])
+        self._window = engine.call("melspec_stream_window", self._handle) & 0xFFFFFFFF
+        self._finalizer = weakref.finalize(self, _call_if_running, engine, "melspec_stream_destroy", self._handle)
+        self._finalizer.atexit = False
+
+    def push(self, samples: np.ndarray, before: int) -> int:
+        """Takes up to all of float32 [n_samples], at most a window's, behind ``before`` others; returns how many.
+
+        Raises:
+            SamplesError: one is NaN or infinite; none was taken.
+        """
+        self._engine.view(self._chunk, samples.shape, np.float32)[:] = samples
+        taken = self._engine.call("melspec_stream_push", self._handle, self._chunk, samples.size)
+        if taken == abi.ERROR_NOT_FINITE:
+            position = self._engine.call("melspec_stream_bad_sample", self._handle)
+            if 0 <= position < samples.size:
+                raise abi.not_finite_error(samples, position, self.frontend, before)
+        return self._engine.check(taken)
+
+    def pull(self) -> np.ndarray | None:
+        """The next window, float32 [n_mels, n_frames], if its samples are there."""
+        frames = self._engine.check(self._engine.call("melspec_stream_pull", self._handle))
+        if frames == 0:
+            return None
+        return self._engine.view(self._window, (self.frontend.n_mels, frames), np.float32).copy()
+
+    def reset(self) -> None:
+        """Forgets all samples."""
+        self._engine.check(self._engine.call("melspec_stream_reset", self._handle))
+
+    def close(self) -> None:
+        """Gives the stream's memory back to the module; it cannot be used again."""
+        self._finalizer()
+        self._handle = 0
+        self._plan.close()
+
+
+def _call_if_running(engine: WasmEngine, name: str, address: int) -> None:
+    if not engine.stopped:  # else nothing inside it can be reached any more
+        engine.call(name, address)
+
+
 def _release(engine: WasmEngine, handle: int, buffers: dict[str, tuple[int, int]]) -> None:
+    if engine.stopped:  # nothing inside it can be reached any more
+        return
     for address, _ in buffers.values():
         engine.call("melspec_free", address)
     buffers.clear()

@@ -1,0 +1,8 @@
+// Work done once per plan or stream, compiled for size: the module is to stay below 20 KB.
+#pragma once
+
+#if defined(__clang__)
+#define MELSPEC_COLD __attribute__((minsize))
+#else
+#define MELSPEC_COLD
+#endif

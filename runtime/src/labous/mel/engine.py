@@ -1,0 +1,52 @@
+"""What every engine of the mel stage offers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from labous.frontend import Frontend
+from labous.mel.abi import Output
+
+
+class MelPlan(Protocol):
+    """A front end set up in an engine."""
+
+    def run(self, output: Output, samples: np.ndarray) -> np.ndarray:
+        """float32 [n_mels, n_frames] from float32 [n_samples]."""
+
+    def filters(self) -> np.ndarray:
+        """The filter bank, float32 [n_mels, 1 + n_fft // 2]."""
+
+    def window(self) -> np.ndarray:
+        """The analysis window, float64 [n_fft]."""
+
+    def close(self) -> None:
+        """Frees what the plan holds."""
+
+
+class MelStreamPlan(Protocol):
+    """A front end set up in an engine for a stream."""
+
+    def push(self, samples: np.ndarray, before: int) -> int:
+        """Takes up to all of float32 [n_samples], at most a window's, behind ``before`` others; returns how many."""
+
+    def pull(self) -> np.ndarray | None:
+        """The next window, float32 [n_mels, n_frames], if its samples are there."""
+
+    def reset(self) -> None:
+        """Forgets all samples."""
+
+    def close(self) -> None:
+        """Frees what the stream holds."""
+
+
+class MelEngine(Protocol):
+    """Something that runs the mel stage."""
+
+    def plan(self, frontend: Frontend) -> MelPlan:
+        """The engine, set up for one front end."""
+
+    def stream(self, frontend: Frontend, output: Output, step_samples: int) -> MelStreamPlan:
+        """The engine, set up for windows that begin every ``step_samples``."""
