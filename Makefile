@@ -11,7 +11,7 @@ ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast lint wheel parity golden notebooks bench-mel lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices lint wheel parity golden notebooks bench-mel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,19 @@ $(VENV)/.ready: requirements.lock runtime/pyproject.toml
 	fi
 	@touch $@
 
-wasm: $(VENV)/.ready ## build melspec.wasm and the native library from melspec_cpp/
+# the libraries that make bench-mel measures beside librosa: locked, like .venv-tflite, for Python 3.11
+.venv-peers/.ready: requirements-peers.lock $(VENV)/.ready
+	@if python=$$($(BIN)/uv python find --no-python-downloads 3.11 2>/dev/null) && \
+	  echo "Setting up .venv-peers from requirements-peers.lock …" && \
+	  $(BIN)/uv venv --quiet --clear --python "$$python" .venv-peers && \
+	  $(BIN)/uv pip install --quiet --python .venv-peers/bin/python --require-hashes -r requirements-peers.lock; then :; \
+	else \
+	  echo "The peers cannot be installed here (they need Python 3.11 and wheels for this machine): make bench-mel will say so." && \
+	  rm -rf .venv-peers && mkdir -p .venv-peers; \
+	fi
+	@touch $@
+
+wasm: $(VENV)/.ready ## build the mel stage, melspec.wasm and the native libraries, from melspec_cpp/
 	@$(PY) melspec_cpp/build.py
 
 train: setup ## the main job: prepare, fit, export, validate, bundle (on the demo data unless ARGS says otherwise)
@@ -54,6 +66,9 @@ test: setup lint ## everything that can be tested on this machine
 
 test-fast: setup ## the fast tests, under two minutes
 	@$(PY) -m pytest -m "not slow and not wheel"
+
+test-devices: setup ## the mel stage on emulated boards (needs qemu-user-static and libc6-*-cross)
+	@LABOUS_REQUIRE_DEVICES=1 $(PY) -m pytest tests/devices
 
 lint: $(VENV)/.ready ## style and types
 	@$(BIN)/ruff check .
@@ -72,11 +87,12 @@ golden: setup ## check the committed golden vectors
 notebooks: setup ## execute the notebooks (after make train)
 	@$(PY) -m pytest --nbmake --nbmake-timeout=300 notebooks
 
-bench-mel: setup ## the mel stage against librosa
-	@$(PY) melspec_cpp/bench/bench_mel.py
+bench-mel: setup .venv-peers/.ready ## the mel stage against librosa and others: speed, start-up, streams
+	@python=.venv-peers/bin/python; [ -x $$python ] || python=$(PY); $$python melspec_cpp/bench/bench_mel.py $(ARGS)
 
 lock: ## write requirements*.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements.lock
+	@printf 'audioflux\nessentia\nhydra-core\nkaldi-native-fbank\nlibrosa\nrich\ntqdm\nwasmtime\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraints requirements.lock - -o requirements-peers.lock
 	@printf 'tflite-runtime==2.14.*\nnumpy<2\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-tflite.lock
 
 clean: ## remove what runs leave behind (data, outputs, builds), not the environments

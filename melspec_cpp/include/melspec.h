@@ -187,6 +187,17 @@ MELSPEC_API(melspec_stream_pull) int32_t melspec_stream_pull(melspec_stream *str
  * pull; the same address for the stream's whole life. Null for what is not a stream. */
 MELSPEC_API(melspec_stream_window) const float *melspec_stream_window(const melspec_stream *stream);
 
+/* melspec_stream_push and melspec_stream_pull in one call: takes samples until a window is complete and computes it. Moves
+ * `samples` and `n_samples` past what it took, and returns the window's frames; 0 when all is taken and no window is
+ * complete. Call it until it does. A NaN or infinite sample among those to be taken leaves chunk and stream as they were;
+ * melspec_stream_bad_sample counts from `samples`. */
+typedef struct melspec_chunk { /* 12 bytes in WebAssembly */
+  melspec_stream *stream;
+  const float *samples;
+  int32_t n_samples;
+} melspec_chunk;
+MELSPEC_API(melspec_stream_run) int32_t melspec_stream_run(melspec_chunk *chunk);
+
 /* Forgets all samples: the next one pushed is sample 0 of a new stream. */
 MELSPEC_API(melspec_stream_reset) int32_t melspec_stream_reset(melspec_stream *stream);
 

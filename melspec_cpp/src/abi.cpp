@@ -178,6 +178,18 @@ int32_t melspec_stream_pull(melspec_stream *stream) {
   return living(stream) ? stream->pull() : static_cast<int32_t>(MELSPEC_ERROR_STREAM);
 }
 
+MELSPEC_COLD int32_t melspec_stream_run(melspec_chunk *chunk) {
+  if (!accessible(chunk, sizeof *chunk, alignof(melspec_chunk))) return MELSPEC_ERROR_POINTER;
+  if (!living(chunk->stream)) return MELSPEC_ERROR_STREAM;
+  const int64_t missing = chunk->stream->missing();
+  const int32_t n_samples = chunk->n_samples < missing ? chunk->n_samples : static_cast<int32_t>(missing);
+  const int32_t taken = melspec_stream_push(chunk->stream, chunk->samples, n_samples);
+  if (taken < 0) return taken;
+  chunk->samples += taken;
+  chunk->n_samples -= taken;
+  return chunk->stream->pull();
+}
+
 const float *melspec_stream_window(const melspec_stream *stream) { return living(stream) ? stream->out : nullptr; }
 
 int32_t melspec_stream_reset(melspec_stream *stream) {

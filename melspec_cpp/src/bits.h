@@ -17,6 +17,6 @@ inline double from_bits(uint64_t bits) {
   return value;
 }
 
-inline bool finite(double value) { return (to_bits(value) >> 52 & 0x7ff) != 0x7ff; }
+inline bool finite(double value) { return value - value == 0.0; }  // infinity less itself is NaN
 
 }  // namespace melspec

@@ -1,7 +1,9 @@
 #include "config.h"
 
-#include "cold.h"
+#include <stddef.h>
+
 #include "bits.h"
+#include "cold.h"
 
 namespace melspec {
 namespace {
@@ -11,31 +13,50 @@ bool at_least(double value, double low) { return finite(value) && value >= low; 
 constexpr double kLeastAmin = 1e-300;   // the logarithm takes normal numbers only
 constexpr double kMostRef = 1e300;
 
+// What the integers of melspec_config may be, in its order.
+struct Range {
+  int32_t most;
+  int16_t least, code;
+};
+
+constexpr Range kRanges[] = {
+    {MELSPEC_ABI_VERSION, MELSPEC_ABI_VERSION, MELSPEC_ERROR_ABI_VERSION},
+    {96000, 8000, MELSPEC_ERROR_SAMPLE_RATE},
+    {4096, 256, MELSPEC_ERROR_N_FFT},
+    {4096, 1, MELSPEC_ERROR_WIN_LENGTH},
+    {0x7fffffff, 1, MELSPEC_ERROR_HOP_LENGTH},
+    {MELSPEC_WINDOW_HANN, MELSPEC_WINDOW_HANN, MELSPEC_ERROR_WINDOW},
+    {1, 0, MELSPEC_ERROR_PADDING},  // center
+    {MELSPEC_PAD_REFLECT, MELSPEC_PAD_CONSTANT, MELSPEC_ERROR_PADDING},
+    {2, 1, MELSPEC_ERROR_POWER},
+    {256, 1, MELSPEC_ERROR_N_MELS},
+    {MELSPEC_SCALE_HTK, MELSPEC_SCALE_SLANEY, MELSPEC_ERROR_MEL_SCALE},
+    {MELSPEC_NORM_SLANEY, MELSPEC_NORM_NONE, MELSPEC_ERROR_MEL_NORM},
+    {MELSPEC_REF_MAX, MELSPEC_REF_FIXED, MELSPEC_ERROR_REF},
+    {1, 0, MELSPEC_ERROR_TOP_DB},  // has_top_db
+};
+static_assert(sizeof(melspec_config) == offsetof(melspec_config, abi_version) + 4 * sizeof kRanges / sizeof *kRanges,
+              "a range for every integer");
+
 }  // namespace
 
 MELSPEC_COLD int32_t check(const melspec_config &c) {
-  if (c.abi_version != MELSPEC_ABI_VERSION) return MELSPEC_ERROR_ABI_VERSION;
-  if (c.sample_rate < 8000 || c.sample_rate > 96000) return MELSPEC_ERROR_SAMPLE_RATE;
-  if (c.n_fft < 256 || c.n_fft > 4096 || (c.n_fft & (c.n_fft - 1)) != 0) return MELSPEC_ERROR_N_FFT;
-  if (c.win_length < 1 || c.win_length > c.n_fft) return MELSPEC_ERROR_WIN_LENGTH;
-  if (c.hop_length < 1) return MELSPEC_ERROR_HOP_LENGTH;
-  if (c.window != MELSPEC_WINDOW_HANN) return MELSPEC_ERROR_WINDOW;
-  if (c.center != 0 && c.center != 1) return MELSPEC_ERROR_PADDING;
-  if (c.pad_mode != MELSPEC_PAD_CONSTANT && c.pad_mode != MELSPEC_PAD_REFLECT) return MELSPEC_ERROR_PADDING;
-  if (c.power != 1 && c.power != 2) return MELSPEC_ERROR_POWER;
-  if (c.n_mels < 1 || c.n_mels > 256) return MELSPEC_ERROR_N_MELS;
+  const int32_t *field = &c.abi_version;
+#pragma clang loop unroll(disable)
+  for (const Range &range : kRanges) {
+    if (*field < range.least || *field > range.most) return range.code;
+    ++field;
+  }
+  if ((c.n_fft & (c.n_fft - 1)) != 0) return MELSPEC_ERROR_N_FFT;
+  if (c.win_length > c.n_fft) return MELSPEC_ERROR_WIN_LENGTH;
   if (!at_least(c.f_min, 0) || !finite(c.f_max) || !(c.f_min < c.f_max) || c.f_max > c.sample_rate / 2.0)
     return MELSPEC_ERROR_FREQUENCIES;
-  if (c.mel_scale != MELSPEC_SCALE_SLANEY && c.mel_scale != MELSPEC_SCALE_HTK) return MELSPEC_ERROR_MEL_SCALE;
-  if (c.mel_norm != MELSPEC_NORM_NONE && c.mel_norm != MELSPEC_NORM_SLANEY) return MELSPEC_ERROR_MEL_NORM;
   double amin = c.power == 1 ? c.amin * c.amin : c.amin;
   if (!(c.amin > 0) || !at_least(amin, kLeastAmin) || amin > kMostRef) return MELSPEC_ERROR_AMIN;
-  if (c.ref_mode != MELSPEC_REF_FIXED && c.ref_mode != MELSPEC_REF_MAX) return MELSPEC_ERROR_REF;
   if (c.ref_mode == MELSPEC_REF_FIXED) {
     double ref = c.power == 1 ? c.ref * c.ref : c.ref;
     if (!(c.ref > 0) || !finite(ref) || ref > kMostRef) return MELSPEC_ERROR_REF;
   }
-  if (c.has_top_db != 0 && c.has_top_db != 1) return MELSPEC_ERROR_TOP_DB;
   if (c.has_top_db && !at_least(c.top_db, 0)) return MELSPEC_ERROR_TOP_DB;
   if (!finite(c.db_offset) || !finite(c.db_scale) || c.db_scale == 0) return MELSPEC_ERROR_SCALING;
   return MELSPEC_OK;
@@ -44,7 +65,7 @@ MELSPEC_COLD int32_t check(const melspec_config &c) {
 MELSPEC_COLD const char *message(int32_t code) {
   switch (code) {
     case MELSPEC_OK: return "no error";
-    case MELSPEC_ERROR_POINTER: return "a pointer is null, misaligned, outside the memory, or two buffers overlap";
+    case MELSPEC_ERROR_POINTER: return "a pointer is null, misaligned or outside the memory, or buffers overlap";
     case MELSPEC_ERROR_ABI_VERSION: return "config.abi_version is not this module's";
     case MELSPEC_ERROR_SAMPLE_RATE: return "sample_rate must lie between 8000 and 96000 Hz";
     case MELSPEC_ERROR_N_FFT: return "n_fft must be a power of two from 256 to 4096";
@@ -55,7 +76,7 @@ MELSPEC_COLD const char *message(int32_t code) {
     case MELSPEC_ERROR_POWER: return "power must be 1 or 2";
     case MELSPEC_ERROR_N_MELS: return "n_mels must lie between 1 and 256";
     case MELSPEC_ERROR_FREQUENCIES:
-      return "0 <= f_min < f_max <= sample_rate / 2 must hold, with room for n_mels bands between them";
+      return "0 <= f_min < f_max <= sample_rate / 2 must hold, with room for n_mels bands";
     case MELSPEC_ERROR_MEL_SCALE: return "mel_scale must be 0 (slaney) or 1 (htk)";
     case MELSPEC_ERROR_MEL_NORM: return "mel_norm must be 0 (none) or 1 (slaney)";
     case MELSPEC_ERROR_AMIN: return "amin must be positive, and its power between 1e-300 and 1e300";

@@ -1,6 +1,7 @@
 #include "elementary.h"
 
 #include "cold.h"
+#include "decibels.h"
 #include "bits.h"
 
 namespace melspec {
@@ -65,14 +66,11 @@ MELSPEC_COLD Double2 exp2x(Double2 x) {
 
 // One Newton step in extended precision from a rough logarithm: y + x e^-y - 1, whose error is the square of y's.
 MELSPEC_COLD Double2 log2x(double x) {
-  uint64_t bits = to_bits(x);
-  int k = static_cast<int>(bits >> 52) - 1023;
-  double m = from_bits((bits & 0xfffffffffffffULL) | 0x3ff0000000000000ULL);
-  double s = (m - 1.0) / (m + 1.0), square = s * s, series = 0.0;
-  for (int n = 41; n >= 1; n -= 2) series = series * square + 1.0 / n;
-  double rough = k * kLn2.high + 2.0 * s * series;
-  Double2 correction = add(multiply(exp2x({-rough, 0.0}), {x, 0.0}), -1.0);
-  return add(correction, rough);
+  Vec rough = all(x);
+  decibels(&rough, 1, 0x1p-1022, false);
+  const double y = rough[0] * (kLn10.high / 10.0);
+  Double2 correction = add(multiply(exp2x({-y, 0.0}), {x, 0.0}), -1.0);
+  return add(correction, y);
 }
 
 double rounded(Double2 x) { return x.high + x.low; }

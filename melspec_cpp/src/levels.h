@@ -1,7 +1,6 @@
 // What becomes of mel values: powers, or decibels against a reference, scaled.
 #pragma once
 
-#include "decibels.h"
 #include "melspec.h"
 #include "vec.h"
 
@@ -15,21 +14,17 @@ struct Levels {
 
   Levels(const melspec_config &config, melspec_output output);
 
-  Vec level(Vec value) const {
-    if (!decibels) return value;
-    return melspec::decibels(larger(all(amin), magnitude ? value * value : value));
-  }
+  // Mel values to levels, in place.
+  void apply(Vec *values, int count) const;
   // The output of a level that is not relative.
-  Floats finish(Vec level) const {
-    if (!decibels) return __builtin_convertvector(level, Floats);
-    return __builtin_convertvector((level - all(reference) + all(offset)) * all(scale), Floats);
-  }
+  Vec finish(Vec level) const { return (level - all(reference) + all(offset)) * all(scale); }
   // The outputs of a whole array of relative ones.
   void finish(const double *levels, int64_t count, float *out) const;
 
  private:
   bool magnitude, reference_is_max, has_top_db;
-  double amin, reference, top_db, offset, scale;
+  double amin, top_db;
+  double reference, offset, scale;  // 0, 0, 1 where the output is the value
 };
 
 }  // namespace melspec

@@ -41,7 +41,7 @@ uint32_t heap_end = 0;
 
 Block *after(Block *block) { return reinterpret_cast<Block *>(reinterpret_cast<char *>(block + 1) + block->bytes); }
 
-MELSPEC_COLD void insert(Block *block) {
+MELSPEC_COLD __attribute__((noinline)) void insert(Block *block) {
   Block *before = nullptr, *behind = free_list;
   while (behind && behind < block) {
     before = behind;

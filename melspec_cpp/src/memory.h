@@ -8,6 +8,10 @@ namespace melspec {
 void *allocate(int64_t bytes);  // 16-byte aligned, or null
 void release(void *memory);     // null is allowed
 
+inline void copy(void *to, const void *from, int64_t bytes) {
+  __builtin_memmove(to, from, static_cast<decltype(sizeof 0)>(bytes));
+}
+
 // Whether [pointer, pointer + bytes) may be read or written, as far as can be known here: not null, aligned, and in
 // WebAssembly inside the memory.
 bool accessible(const void *pointer, int64_t bytes, int alignment);

@@ -18,11 +18,7 @@ MELSPEC_COLD int64_t reflected(int64_t i, int64_t n) {
   return i < n ? i : period - i;
 }
 
-// The first `count` lanes.
-template <typename T, typename Lanes>
-void store(T *to, Lanes value, int count) {
-  for (int lane = 0; lane < count; ++lane) to[lane] = value[lane];
-}
+
 
 }  // namespace
 
@@ -68,36 +64,38 @@ MELSPEC_COLD const float *melspec_plan::frame(int lane, int64_t index, const flo
   // the first frame that needs padding on, which shows where the hop is longer than half a frame.
   const int64_t tail = end_inside(n_samples);
   const int64_t origin = tail > first_inside() && index >= tail ? tail * hop - half : 0;
-  for (int i = 0; i < config.n_fft; ++i) {
-    const int64_t at = start + i;
-    if (at >= 0 && at < n_samples)
-      edge[lane][i] = samples[at];
-    else if (config.pad_mode == MELSPEC_PAD_REFLECT)
-      edge[lane][i] = samples[origin + reflected(at - origin, n_samples - origin)];
-    else
-      edge[lane][i] = 0.0f;
-  }
+  const int64_t before = start < 0 ? -start : 0, room = n_samples - start;
+  const int64_t behind = room < config.n_fft ? room : config.n_fft;  // of the frame's samples, the first that is padding
+  if (before < behind) melspec::copy(edge[lane] + before, samples + start + before, 4 * (behind - before));
+  for (int64_t i = 0; i < config.n_fft; ++i)
+    if (i < before || i >= behind)
+      edge[lane][i] = config.pad_mode == MELSPEC_PAD_REFLECT
+                          ? samples[origin + reflected(start + i - origin, n_samples - origin)]
+                          : 0.0f;
   return edge[lane];
 }
 
 void melspec_plan::columns(const melspec::Levels &levels, const float *samples, int64_t n_samples, int64_t first,
-                           int64_t end, void *to, int64_t stride) const {
+                           int64_t end, void *to, ptrdiff_t stride) const {
+  const float *frames[kLanes];
   for (int64_t t = first; t < end; t += kLanes) {
     const int together = end - t < kLanes ? static_cast<int>(end - t) : kLanes;
-    for (int lane = 0; lane < together; ++lane) {
-      fft.power_spectrum(frame(lane, t + lane, samples, n_samples), spectrum[lane]);
-      if (config.power == 1)
+    for (int lane = 0; lane < together; ++lane) frames[lane] = frame(lane, t + lane, samples, n_samples);
+    fft.power_spectra(frames, together, spectrum);
+    if (config.power == 1)
+      for (int lane = 0; lane < together; ++lane)
         for (int i = 0; i < filters.bins; ++i) spectrum[lane][i] = __builtin_sqrt(spectrum[lane][i]);
-    }
     filters.apply(spectrum, values);
-    for (int band = 0; band < config.n_mels; ++band) {
-      const Vec level = levels.level(values[band]);
-      const int64_t at = band * stride + t - first;
+    const int n_mels = config.n_mels;
+    levels.apply(values, n_mels);
+    const Vec *level = values;
+    ptrdiff_t at = static_cast<ptrdiff_t>(t - first);
+#pragma clang loop unroll(disable)
+    for (int band = 0; band < n_mels; ++band, at += stride)
       if (levels.relative)
-        store(static_cast<double *>(to) + at, level, together);
+        melspec::store_some(static_cast<double *>(to) + at, *level++, together);
       else
-        store(static_cast<float *>(to) + at, levels.finish(level), together);
-    }
+        melspec::store_some(static_cast<float *>(to) + at, levels.finish(*level++), together);
   }
 }
 

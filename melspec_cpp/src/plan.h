@@ -1,6 +1,8 @@
 // A configuration with everything computed from it, and the work on one array of samples.
 #pragma once
 
+#include <stddef.h>
+
 #include "arena.h"
 #include "fft.h"
 #include "filter_bank.h"
@@ -33,7 +35,7 @@ struct melspec_plan {
   // Frames first ... end - 1 of the samples as columns: a row per band, rows `stride` apart; floats, or doubles where
   // levels are relative.
   void columns(const melspec::Levels &levels, const float *samples, int64_t n_samples, int64_t first, int64_t end,
-               void *to, int64_t stride) const;
+               void *to, ptrdiff_t stride) const;
   // The frames that need no padding.
   int64_t first_inside() const;
   int64_t end_inside(int64_t n_samples) const;

@@ -2,14 +2,13 @@
 
 #include "cold.h"
 #include "finite.h"
+#include "memory.h"
 
-using melspec::Levels;
+using melspec::copy;
 
 namespace {
 
 MELSPEC_COLD int64_t gcd(int64_t a, int64_t b) { return b == 0 ? a : gcd(b, a % b); }
-
-void copy(void *to, const void *from, int64_t bytes) { __builtin_memmove(to, from, static_cast<decltype(sizeof 0)>(bytes)); }
 
 }  // namespace
 
@@ -82,7 +81,8 @@ MELSPEC_COLD int32_t melspec_stream::pull() {
 
 MELSPEC_COLD void melspec_stream::assemble(void *to) {
   const float *x = samples + begin;
-  const int64_t head = plan->first_inside(), tail = kept > 0 ? head + kept : head;
+  // Where nothing is kept, all frames are computed here; the first inside may then lie behind them.
+  const int64_t head = kept > 0 ? plan->first_inside() : n_frames, tail = head + kept;
   plan->columns(levels, x, window_samples, 0, head, to, n_frames);
   plan->columns(levels, x, window_samples, tail, n_frames, static_cast<char *>(to) + element * tail, n_frames);
   if (kept == 0) return;

@@ -39,6 +39,8 @@ struct melspec_stream {
   void reset();
   int32_t push(const float *chunk, int32_t n_samples);
   int32_t pull();
+  // Samples until the next window is complete, those that belong to none included.
+  int64_t missing() const { return end - begin < window_samples ? skip + window_samples - (end - begin) : 0; }
 
  private:
   void assemble(void *to);

@@ -18,11 +18,36 @@ typedef double Vec __attribute__((vector_size(8 * kLanes)));
 typedef double VecAnywhere __attribute__((vector_size(8 * kLanes), aligned(8), may_alias));
 typedef uint64_t VecBits __attribute__((vector_size(8 * kLanes)));
 typedef float Floats __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-typedef float FloatPairs __attribute__((vector_size(8 * kLanes), aligned(4), may_alias));
 
 inline Vec all(double value) { return value - Vec{}; }
 inline Vec load(const double *from) { return *reinterpret_cast<const VecAnywhere *>(from); }
+// Two vectors of floats that lie one behind the other.
+inline void load_two(const float *from, Vec *a, Vec *b) {
+#if defined(__wasm_simd128__)
+  // At once, for a vector of two floats would come by way of a general register.
+  typedef float Whole __attribute__((vector_size(16), aligned(4), may_alias));
+  const Whole x = *reinterpret_cast<const Whole *>(from);
+  *a = __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1), Vec);
+  *b = __builtin_convertvector(__builtin_shufflevector(x, x, 2, 3), Vec);
+#else
+  *a = __builtin_convertvector(*reinterpret_cast<const Floats *>(from), Vec);
+  *b = __builtin_convertvector(*reinterpret_cast<const Floats *>(from + kLanes), Vec);
+#endif
+}
 inline void store(double *to, Vec value) { *reinterpret_cast<VecAnywhere *>(to) = value; }
+// The first `count` lanes.
+inline void store_some(double *to, Vec value, int count) {
+  for (int lane = 0; lane < kLanes; ++lane)
+    if (lane < count) to[lane] = value[lane];
+}
+inline void store_some(float *to, Vec value, int count) {
+  if (count == kLanes) {
+    *reinterpret_cast<Floats *>(to) = __builtin_convertvector(value, Floats);
+    return;
+  }
+  for (int lane = 0; lane < kLanes - 1; ++lane)
+    if (lane < count) to[lane] = static_cast<float>(value[lane]);
+}
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 inline double larger(double a, double b) { return a > b ? a : b; }
 
@@ -39,22 +64,7 @@ struct Four {
   Complex y0, y1, y2, y3;
 };
 
-// 2 kLanes floats: the even ones as real parts, the odd ones as imaginary.
-inline Complex load_pairs(const float *from) {
-  FloatPairs x = *reinterpret_cast<const FloatPairs *>(from);
 #if defined(__AVX2__)
-  Floats even = __builtin_shufflevector(x, x, 0, 2, 4, 6), odd = __builtin_shufflevector(x, x, 1, 3, 5, 7);
-#elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
-  Floats even = __builtin_shufflevector(x, x, 0, 2), odd = __builtin_shufflevector(x, x, 1, 3);
-#else
-  Floats even = __builtin_shufflevector(x, x, 0), odd = __builtin_shufflevector(x, x, 1);
-#endif
-  return {__builtin_convertvector(even, Vec), __builtin_convertvector(odd, Vec)};
-}
-
-#if defined(__AVX2__)
-
-inline Vec reversed(Vec a) { return __builtin_shufflevector(a, a, 3, 2, 1, 0); }
 
 inline void transpose(Vec a, Vec b, Vec c, Vec d, Vec *w, Vec *x, Vec *y, Vec *z) {
   Vec ab02 = __builtin_shufflevector(a, b, 0, 4, 2, 6), ab13 = __builtin_shufflevector(a, b, 1, 5, 3, 7);
@@ -84,7 +94,6 @@ inline Vec add_up(const Vec (*sums)[1]) {
 
 #elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
 
-inline Vec reversed(Vec a) { return __builtin_shufflevector(a, a, 1, 0); }
 inline Vec firsts(Vec a, Vec b) { return __builtin_shufflevector(a, b, 0, 2); }
 inline Vec seconds(Vec a, Vec b) { return __builtin_shufflevector(a, b, 1, 3); }
 inline Complex firsts(Complex a, Complex b) { return {firsts(a.re, b.re), firsts(a.im, b.im)}; }
@@ -104,7 +113,6 @@ inline Vec add_up(const Vec (*sums)[2]) {
 
 #else
 
-inline Vec reversed(Vec a) { return a; }
 inline Four gather(const Complex *z, int) { return {z[0], z[1], z[2], z[3]}; }
 inline Vec add_up(const Vec (*sums)[4]) { return (sums[0][0] + sums[0][2]) + (sums[0][1] + sums[0][3]); }
 

@@ -3,7 +3,7 @@
 
 namespace melspec {
 
-// Periodic Hann window of win_length, zero-padded on both sides to n_fft: window[n_fft].
-void hann_window(int win_length, int n_fft, double *window);
+// Sample i of the periodic Hann window of win_length, zero-padded on both sides to n_fft.
+double hann(int i, int win_length, int n_fft);
 
 }  // namespace melspec

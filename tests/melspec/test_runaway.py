@@ -18,7 +18,7 @@ import wasmtime
 from front_ends import PLAIN
 
 from labous.errors import EngineError, LabousError
-from labous.mel import MelSpectrogram, WasmEngine, abi, compiled
+from labous.mel import MelSpectrogram, MelStream, WasmEngine, abi, compiled
 from labous.mel.wasm import packaged_module
 
 FOREVER = "(loop $again (br $again))"
@@ -87,7 +87,9 @@ def test_a_module_that_never_starts_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("name", ["melspec_create", "melspec_run_job"])
-def test_a_spectrogram_says_what_was_stopped(name: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_spectrogram_says_what_was_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     bodies = {"melspec_bytes": "i32.const 64", name: FOREVER + " i32.const 0"}
     engine = WasmEngine(mel_module(**bodies), time_limit=0.2)
 
@@ -96,7 +98,7 @@ def test_a_spectrogram_says_what_was_stopped(name: str, recwarn: pytest.Warnings
 
     assert stopped_after(use, f"0.2 s in {name}") < 2
     gc.collect()
-    assert [str(w.message) for w in recwarn] == [], "freeing the plan of a stopped engine is no error"
+    assert unraisable == [], "there is nothing to free in a stopped engine"
 
 
 def test_calls_in_time_are_left_alone(rounds_per_second: float) -> None:
@@ -248,6 +250,39 @@ def test_a_module_that_lies_is_refused(bodies: dict[str, str], words: str) -> No
     engine = WasmEngine(mel_module(**bodies))
     with pytest.raises(LabousError, match=words):
         MelSpectrogram(PLAIN, engine).power(SAMPLES)
+
+
+def _left(n_samples: int) -> str:
+    """Writes the n_samples of a melspec_chunk."""
+    return f"(i32.store offset=8 (local.get 0) (i32.const {n_samples})) "
+
+
+@pytest.mark.parametrize(
+    ("bodies", "words"),
+    [
+        ({"melspec_stream_run": "i32.const 0"}, "takes other samples"),
+        ({"melspec_stream_run": f"i32.const {PLAIN.n_frames}"}, "takes other samples"),  # a window of nothing, for ever
+        ({"melspec_stream_run": _left(40_000) + "i32.const 0"}, "takes other samples"),
+        ({"melspec_stream_run": _left(-1) + "i32.const 0"}, "takes other samples"),
+        (
+            {"melspec_stream_run": _left(0) + "i32.const 62", "melspec_stream_window": "i32.const -4"},
+            "outside its own memory",
+        ),
+        ({"melspec_stream_run": _left(0) + "i32.const 1"}, "takes other samples or gives other frames"),
+        ({"melspec_stream_run": f"i32.const {abi.ERROR_NOT_FINITE}"}, "Sample 0"),
+        (
+            {
+                "melspec_stream_run": f"i32.const {abi.ERROR_NOT_FINITE}",
+                "melspec_stream_bad_sample": "i32.const 32000",
+            },
+            "code -24",
+        ),
+    ],
+)
+def test_a_stream_that_lies_comes_to_an_end(bodies: dict[str, str], words: str) -> None:
+    stream = MelStream(PLAIN, 16_000, WasmEngine(mel_module(**bodies, memory='(memory (export "memory") 9)')))
+    with pytest.raises(LabousError, match=words):
+        stream.push(np.resize(SAMPLES, PLAIN.window_samples))
 
 
 def test_bytes_that_are_no_text_are_no_crash() -> None:

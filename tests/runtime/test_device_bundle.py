@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.resources
 import json
 import logging
 import subprocess
@@ -18,6 +17,7 @@ import soundfile
 import soxr
 
 import labous
+from labous.mel import wasm
 from labous.archive import write_checksums
 from labous.recordings import windows
 from tests.runtime import audio, bundles
@@ -180,10 +180,10 @@ def test_what_an_engine_refuses_is_named(name: str, bundle_path: Path) -> None:
 
 
 def test_the_bundles_own_mel_module_is_used(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_packaged_module(package: str) -> None:
+    def no_packaged_module() -> bytes:
         raise AssertionError("the packaged module was asked for")
 
-    monkeypatch.setattr(importlib.resources, "files", no_packaged_module)
+    monkeypatch.setattr(wasm, "packaged_module", no_packaged_module)
     labous.load(bundle_path).mel.power(np.ones(600, np.float32))
 
 

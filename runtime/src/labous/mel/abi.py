@@ -21,7 +21,9 @@ CONFIG_SIZE = _CONFIG.size
 
 JOB = struct.Struct("<IiIiIi")
 """``melspec_job`` in WebAssembly: plan, output, samples, n_samples, out, capacity."""
-JOB_OUTPUT = 4
+JOB_OUTPUT = 1  # which of its fields
+CHUNK = struct.Struct("<IIi")
+"""``melspec_chunk`` in WebAssembly: stream, samples, n_samples."""
 
 _WINDOWS = {"hann": 0}
 _PAD_MODES = {"constant": 0, "reflect": 1}
@@ -55,6 +57,7 @@ FUNCTIONS = {
     "melspec_stream_destroy": "p",
     "melspec_stream_push": "ppi",
     "melspec_stream_pull": "p",
+    "melspec_stream_run": "p",
     "melspec_stream_window": "p",
     "melspec_stream_reset": "p",
     "melspec_stream_bad_sample": "p",

@@ -58,7 +58,7 @@ def load(module: bytes, interruptible: bool) -> tuple[Any, Any]:
 
     Args:
         module: the WebAssembly.
-        interruptible: compile it so that counting up the engine's epoch stops it; that makes it about a third slower.
+        interruptible: compile it so that counting up the engine's epoch stops it; that makes it about a quarter slower.
 
     Raises:
         EngineError: Wasmtime is missing, or the module is not WebAssembly, or not a mel module.

@@ -29,11 +29,16 @@ class MelPlan(Protocol):
 class MelStreamPlan(Protocol):
     """A front end set up in an engine for a stream."""
 
-    def push(self, samples: np.ndarray, before: int) -> int:
-        """Takes up to all of float32 [n_samples], at most a window's, behind ``before`` others; returns how many."""
+    def run(self, samples: np.ndarray, before: int) -> tuple[int, np.ndarray | None]:
+        """Takes of float32 [n_samples], at most a window's, behind ``before`` others, what completes a window.
 
-    def pull(self) -> np.ndarray | None:
-        """The next window, float32 [n_mels, n_frames], if its samples are there."""
+        Returns:
+            how many samples it took, and the window, float32 [n_mels, n_frames]; or None where it took all of them and
+            none is complete.
+
+        Raises:
+            SamplesError: one of those to be taken is NaN or infinite; none was.
+        """
 
     def reset(self) -> None:
         """Forgets all samples."""

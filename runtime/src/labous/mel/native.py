@@ -117,6 +117,12 @@ class NativePlan:
         return out
 
 
+class _Chunk(ctypes.Structure):
+    """``melspec_chunk``."""
+
+    _fields_ = (("stream", ctypes.c_void_p), ("samples", ctypes.c_void_p), ("n_samples", ctypes.c_int32))
+
+
 class NativeStream:
     """A stream in the native library, with a plan of its own."""
 
@@ -136,21 +142,14 @@ class NativeStream:
         self._window = np.ctypeslib.as_array(values.from_address(library.melspec_stream_window(self._handle)))
         self._window.shape = shape
 
-    def push(self, samples: np.ndarray, before: int) -> int:
-        """Takes up to all of float32 [n_samples], behind ``before`` others, and returns how many.
-
-        Raises:
-            SamplesError: one is NaN or infinite; none was taken.
-        """
-        taken = int(self._library.melspec_stream_push(self._handle, samples.ctypes.data, samples.size))
-        if taken == abi.ERROR_NOT_FINITE:
+    def run(self, samples: np.ndarray, before: int) -> tuple[int, np.ndarray | None]:
+        """Takes what completes a window; as :meth:`labous.mel.engine.MelStreamPlan.run`."""
+        chunk = _Chunk(self._handle, samples.ctypes.data, samples.size)
+        frames = self._library.melspec_stream_run(ctypes.addressof(chunk))
+        if frames == abi.ERROR_NOT_FINITE:
             position = self._library.melspec_stream_bad_sample(self._handle)
             raise abi.not_finite_error(samples, position, self.frontend, before)
-        return self._errcheck(taken)
-
-    def pull(self) -> np.ndarray | None:
-        """The next window, float32 [n_mels, n_frames], if its samples are there."""
-        return self._window.copy() if self._errcheck(self._library.melspec_stream_pull(self._handle)) else None
+        return samples.size - chunk.n_samples, self._window.copy() if self._errcheck(frames) else None
 
     def reset(self) -> None:
         """Forgets all samples."""

@@ -62,11 +62,11 @@ class MelStream:
         left = abi.float32_array(samples)
         windows = []
         while left.size:
-            taken = self._stream.push(left[: self.frontend.window_samples], self._taken)
+            taken, window = self._stream.run(left[: self.frontend.window_samples], self._taken)
+            if window is not None:
+                windows.append(window)
             self._taken += taken
             left = left[taken:]
-            while (window := self._stream.pull()) is not None:
-                windows.append(window)
         return windows
 
     def reset(self) -> None:

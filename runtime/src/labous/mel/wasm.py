@@ -53,7 +53,7 @@ class WasmEngine:
         memory_limit: bytes the module's memory may grow to.
         time_limit: seconds that a call may take; ``math.inf`` for any time. By default the packaged module, which is
             known to come to an end, has no limit, and any other has ``TIME_LIMIT``. A module with a limit is about a
-            third slower. A call that passes it is stopped, and as that may be halfway through a change to the
+            quarter slower. A call that passes it is stopped, and as that may be halfway through a change to the
             module's memory, this object then refuses any further call.
 
     Raises:
@@ -170,6 +170,22 @@ class WasmEngine:
         raise abi.refusal(code, message.decode("ascii", "replace"))
 
 
+class _KeptViews:
+    """Arrays over places in a module's memory, made anew when it has grown: making one costs some microseconds."""
+
+    def __init__(self, engine: WasmEngine, *places: tuple[int, tuple[int, ...], type]) -> None:
+        self._engine, self._places = engine, places
+        self._memory_bytes = -1
+        self._arrays: list[np.ndarray] = []
+
+    def __call__(self) -> list[np.ndarray]:
+        memory_bytes = self._engine.memory_bytes
+        if memory_bytes != self._memory_bytes:
+            self._arrays = [self._engine.view(*place) for place in self._places]
+            self._memory_bytes = memory_bytes
+        return self._arrays
+
+
 class WasmPlan:
     """A front end inside a module's memory, with buffers that are kept from run to run."""
 
@@ -199,27 +215,29 @@ class WasmPlan:
         samples = abi.float32_samples(samples, self.frontend)
         if samples.size != self._n_samples:
             self._set_up(samples.size)
-        job, into, out = self._job
-        self._engine.view(job + abi.JOB_OUTPUT, (1,), np.int32)[0] = output
-        self._engine.view(into, samples.shape, np.float32)[:] = samples
-        code = self._engine.call("melspec_run_job", job)
+        job, into, _ = self._views()
+        job[abi.JOB_OUTPUT] = output
+        into[:] = samples
+        code = self._engine.call("melspec_run_job", self._job)
         if code == abi.ERROR_NOT_FINITE:
             position = self._engine.call("melspec_bad_sample", self.handle)
             if 0 <= position < samples.size:
                 raise abi.not_finite_error(samples, position, self.frontend)
-        if self._engine.check(code) != self._shape[1]:
+        out = self._views()[2]
+        if self._engine.check(code) != out.shape[1]:
             raise EngineError("The mel module gives another number of frames than asked for; it is faulty.")
-        return self._engine.view(out, self._shape, np.float32).copy()
+        return out.copy()
 
     def _set_up(self, n_samples: int) -> None:
         """Lays the arguments of melspec_run_job ready: a call costs Wasmtime's Python five microseconds an argument."""
         size = self._engine.check(self._engine.call("melspec_bytes", self.handle, n_samples))
         into, out = self.buffer("samples", 4 * n_samples), self.buffer("out", size)
-        job = self.buffer("job", abi.JOB.size)
+        self._job = self.buffer("job", abi.JOB.size)
+        shape = (self.frontend.n_mels, size // 4 // self.frontend.n_mels)
+        places = (self._job, (abi.JOB.size // 4,), np.int32), (into, (n_samples,), np.float32), (out, shape, np.float32)
+        self._views = _KeptViews(self._engine, *places)
         packed = abi.JOB.pack(self.handle, 0, into, n_samples, out, size // 4)
-        self._engine.view(job, (len(packed),), np.uint8)[:] = np.frombuffer(packed, np.uint8)
-        self._job = job, into, out
-        self._shape = (self.frontend.n_mels, size // 4 // self.frontend.n_mels)
+        self._views()[0][:] = np.frombuffer(packed, np.int32)
         self._n_samples = n_samples
 
     def filters(self) -> np.ndarray:
@@ -256,35 +274,39 @@ class WasmStream:
         self.frontend = frontend
         self._engine = engine
         self._plan = WasmPlan(engine, frontend)
-        # room for a chunk, which serves first for the stream's address
-        self._chunk = self._plan.buffer("chunk", max(4 * frontend.window_samples, 4))
+        self._samples = self._plan.buffer("samples", 4 * frontend.window_samples)
+        self._chunk = self._plan.buffer("chunk", abi.CHUNK.size)  # which serves first for the stream's address
         arguments = (self._plan.handle, output, frontend.window_samples, step_samples, self._chunk)
         engine.check(engine.call("melspec_stream_create", *arguments))
         self._handle = int(engine.view(self._chunk, (1,), np.uint32)[0])
         self._window = engine.call("melspec_stream_window", self._handle) & 0xFFFFFFFF
         self._finalizer = weakref.finalize(self, _call_if_running, engine, "melspec_stream_destroy", self._handle)
         self._finalizer.atexit = False
+        shape = (frontend.n_mels, frontend.n_frames)
+        self._views = _KeptViews(
+            engine,
+            (self._chunk, (abi.CHUNK.size // 4,), np.uint32),
+            (self._samples, (frontend.window_samples,), np.float32),
+            (self._window, shape, np.float32),
+        )
 
-    def push(self, samples: np.ndarray, before: int) -> int:
-        """Takes up to all of float32 [n_samples], at most a window's, behind ``before`` others; returns how many.
-
-        Raises:
-            SamplesError: one is NaN or infinite; none was taken.
-        """
-        self._engine.view(self._chunk, samples.shape, np.float32)[:] = samples
-        taken = self._engine.call("melspec_stream_push", self._handle, self._chunk, samples.size)
-        if taken == abi.ERROR_NOT_FINITE:
+    def run(self, samples: np.ndarray, before: int) -> tuple[int, np.ndarray | None]:
+        """Takes what completes a window; as :meth:`labous.mel.engine.MelStreamPlan.run`."""
+        chunk, into, _ = self._views()
+        chunk[:] = self._handle, self._samples, samples.size
+        into[: samples.size] = samples
+        frames = self._engine.call("melspec_stream_run", self._chunk)
+        if frames == abi.ERROR_NOT_FINITE:
             position = self._engine.call("melspec_stream_bad_sample", self._handle)
             if 0 <= position < samples.size:
                 raise abi.not_finite_error(samples, position, self.frontend, before)
-        return self._engine.check(taken)
-
-    def pull(self) -> np.ndarray | None:
-        """The next window, float32 [n_mels, n_frames], if its samples are there."""
-        frames = self._engine.check(self._engine.call("melspec_stream_pull", self._handle))
-        if frames == 0:
-            return None
-        return self._engine.view(self._window, (self.frontend.n_mels, frames), np.float32).copy()
+        self._engine.check(frames)
+        chunk, _, window = self._views()
+        taken = samples.size - int(chunk[2])
+        # none taken, and the caller would ask for ever: every window ends with a sample of its own
+        if not 0 < taken <= samples.size or frames not in (0, self.frontend.n_frames):
+            raise EngineError("The mel module takes other samples or gives other frames than asked for; it is faulty.")
+        return taken, window.copy() if frames else None
 
     def reset(self) -> None:
         """Forgets all samples."""
@@ -303,9 +325,7 @@ def _call_if_running(engine: WasmEngine, name: str, address: int) -> None:
 
 
 def _release(engine: WasmEngine, handle: int, buffers: dict[str, tuple[int, int]]) -> None:
-    if engine.stopped:  # nothing inside it can be reached any more
-        return
     for address, _ in buffers.values():
-        engine.call("melspec_free", address)
+        _call_if_running(engine, "melspec_free", address)
     buffers.clear()
-    engine.call("melspec_destroy", handle)
+    _call_if_running(engine, "melspec_destroy", handle)
