@@ -13,7 +13,7 @@ import numpy as np
 from labous.errors import RecordingError, SamplesError
 from labous.frontend import Frontend
 from labous.recordings import read, read_blocks, windows
-from training.features import Mel, mel_spectrogram, native_library
+from training.features import LibrosaMel, Mel, mel_spectrogram, native_library
 from training.files import code_digest, sha256_of_file, written_beside
 
 
@@ -77,17 +77,20 @@ def _is_whole(feature: Path) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _mel(frontend: Frontend, backend: str) -> Mel:
-    """Set up once per worker, not once per recording."""
-    return mel_spectrogram(frontend, backend)
+    """Set up once per worker, not once per recording.
+
+    librosa works in float64 here: with float32 it is so coarse that one value in a thousand would be another float16.
+    """
+    return LibrosaMel(frontend, np.float64) if backend == "librosa" else mel_spectrogram(frontend, backend)
 
 
 def segments_of(samples: np.ndarray, frontend: Frontend, backend: str) -> np.ndarray:
-    """Features [segments, n_mels, n_frames] of a recording's samples [n_samples].
+    """Features, float32 [segments, n_mels, n_frames], of a recording's samples [n_samples].
 
     Where frames depend on their own samples alone, that is one segment as long as the recording, from which windows
     can be cut anywhere; otherwise one segment a window. A recording shorter than a window is padded with zeros.
     """
     mel = _mel(frontend, backend)
     if frontend.frames_are_local and len(samples) >= frontend.window_samples:
-        return mel(samples)[None]
-    return np.stack([mel(window.samples) for window in windows([samples], frontend)])
+        return mel(samples)[None].astype(np.float32)
+    return np.stack([mel(window.samples) for window in windows([samples], frontend)]).astype(np.float32)

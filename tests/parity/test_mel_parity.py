@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from labous import recordings
+from labous.frontend import Frontend
 from labous.mel import MelSpectrogram, NativeEngine, WasmEngine
 from tests.parity import golden
 from training import parity
 from training.features import BACKENDS, EXACT_LIBRARY, conf_frontends, mel_spectrogram
+from training.segments import segments_of
 from training.signals import hard_signals
 
 FRONTENDS = conf_frontends()
@@ -60,6 +62,20 @@ def test_every_pair_sees_the_same_model_input(name: str) -> None:
     for one, other in itertools.combinations(BACKENDS, 2):
         assert seen[one].shape == (frontend.n_mels, frontend.n_frames)
         assert np.max(np.abs(seen[one] - seen[other])) <= 2e-5 * frontend.db_scale, (one, other)
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_prepared_features_are_the_same_with_every_backend(name: str) -> None:
+    frontend = FRONTENDS[name]
+    for signal in hard_signals(frontend.sample_rate, frontend.window_samples).values():
+        assert_same_features(signal, frontend)
+
+
+def assert_same_features(samples: np.ndarray, frontend: Frontend) -> None:
+    """As prepare writes them, in float16: to the last bit."""
+    seen = {backend: segments_of(samples, frontend, backend).astype(np.float16) for backend in BACKENDS}
+    for backend in BACKENDS:
+        assert seen[backend].tobytes() == seen["librosa"].tobytes(), backend
 
 
 def test_committed_vectors() -> None:
@@ -134,3 +150,4 @@ def test_real_recordings(name: str) -> None:
         samples = recordings.read(path, frontend.sample_rate)[: 3 * frontend.window_samples]
         windows = [w.samples for w in recordings.windows([samples], frontend)]
         assert parity.complaints(parity.compare(frontend, windows)) == [], path.name
+        assert_same_features(samples, frontend)

@@ -17,8 +17,8 @@ import soundfile
 import soxr
 
 import labous
-from labous.mel import wasm
 from labous.archive import write_checksums
+from labous.mel import wasm
 from labous.recordings import windows
 from tests.runtime import audio, bundles
 
