@@ -6,7 +6,8 @@
  * Conventions
  *   - Every int32_t result is a count (>= 0) or one of the negative melspec_error codes.
  *   - Memory is little-endian; in WebAssembly a pointer is a 4-byte offset into the exported `memory`, and that memory
- *     may grow during any call that allocates (melspec_alloc, melspec_create, melspec_run): take fresh views after it.
+ *     may grow during any call that allocates (melspec_alloc, melspec_create, melspec_run, melspec_run_job,
+ *     melspec_stream_create): take fresh views after it.
  *   - Pointers are checked for null and alignment, and in WebAssembly for lying inside the memory.
  *   - A plan is used by one thread at a time; different plans are independent of each other.
  *   - Results are the same bits in every build made without contraction of multiply-adds.
@@ -43,6 +44,7 @@ enum melspec_output {
   MELSPEC_OUTPUT_SCALED = 2    /* (decibels + db_offset) * db_scale */
 };
 
+/* A library made from melspec.wasm by wasm2c has codes below -100 as well: the module trapped. */
 enum melspec_error {
   MELSPEC_OK = 0,
   MELSPEC_ERROR_POINTER = -1,
@@ -158,9 +160,8 @@ MELSPEC_API(melspec_filters) int32_t melspec_filters(const melspec_plan *plan, f
 MELSPEC_API(melspec_window) int32_t melspec_window(const melspec_plan *plan, double *out, int32_t capacity);
 
 /* Streams: samples in chunks of any size in, overlapping windows out. A window is, to the last bit, what melspec_run makes
- * of its window_samples alone, padded edges included; a frame that two windows share is computed once. Frames are shared
- * where windows meet on one grid of frames: every p-th window, p = hop_length / gcd(step_samples, hop_length), as long
- * as p * step_samples < window_samples.
+ * of its window_samples alone, padded edges included; an unpadded frame that two windows share is computed once. Frames
+ * are shared by windows on one grid of frames: every p-th window, p = hop_length / gcd(step_samples, hop_length).
  *
  * A stream holds, fixed at its creation, 2 * window_samples floats, one window of output, and n_mels values for each
  * unpadded frame of p windows (floats; doubles, and a window of doubles more, with MELSPEC_REF_MAX or has_top_db).
