@@ -227,3 +227,16 @@ def test_a_manifest_is_not_changed_by_reading(bundle_path: Path) -> None:
     after = copy.deepcopy(before)
     labous.load(bundle_path)
     assert json.loads((bundle_path / "manifest.json").read_text()) == after
+
+
+@pytest.mark.parametrize("overlap", [0.1, 0.5, 0.75, 0.123])
+@pytest.mark.parametrize("seconds", [0.6, 1.0, 3.21, 4.0])
+def test_overlapping_windows_are_as_if_each_were_alone(overlap: float, seconds: float, bundle_path: Path) -> None:
+    bundle = labous.load(bundle_path)
+    rate = bundle.frontend.sample_rate
+    samples = np.random.default_rng(8).standard_normal(int(seconds * rate)).astype(np.float32) * 0.1
+    found = list(windows([samples], bundle.frontend, overlap))
+    alone = [bundle.model.predict(bundle.mel(window.samples)) for window in found]
+    predicted = bundle.predict(samples, rate, overlap)
+    assert predicted.logits.tobytes() == np.stack(alone).tobytes()
+    assert predicted.starts.tolist() == [window.start / rate for window in found]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         SamplesError,
     )
     from labous.frontend import Frontend
-    from labous.mel import MelSpectrogram
+    from labous.mel import MelSpectrogram, MelStream
 
 __all__ = [
     "Bundle",
@@ -38,6 +38,7 @@ __all__ = [
     "Label",
     "LabousError",
     "MelSpectrogram",
+    "MelStream",
     "Predictions",
     "RecordingError",
     "SamplesError",
@@ -50,7 +51,7 @@ _MODULES = {
     "detect": ("Detection", "Label", "Predictions"),
     "errors": ("BundleError", "EngineError", "FrontendError", "LabousError", "RecordingError", "SamplesError"),
     "frontend": ("Frontend",),
-    "mel": ("MelSpectrogram",),
+    "mel": ("MelSpectrogram", "MelStream"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from labous.detect import Detection, Label, Predictions, detections, sigmoid
 from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
 from labous.manifest import Manifest, ModelFile
-from labous.mel import MelSpectrogram, WasmEngine
+from labous.mel import MelSpectrogram, MelStream, WasmEngine
 from labous.models import Model, open_model
 
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
@@ -110,6 +110,10 @@ class Bundle:
     @functools.cached_property
     def mel(self) -> MelSpectrogram:
         """The front end, computed by the bundle's own WebAssembly module."""
+        return MelSpectrogram(self.frontend, self._mel_engine)
+
+    @functools.cached_property
+    def _mel_engine(self) -> WasmEngine:
         described = self.manifest.mel
         try:
             engine = WasmEngine(self.files[described.file])
@@ -121,7 +125,7 @@ class Bundle:
                 f"Bundle {str(self.path)!r}: {described.file} has ABI version {abi_version} and the manifest says "
                 f"{described.abi_version}; export the bundle again."
             )
-        return MelSpectrogram(self.frontend, engine)
+        return engine
 
     @functools.cached_property
     def model(self) -> Model:
@@ -176,7 +180,7 @@ class Bundle:
             raise LabousError(f"top_n is {top_n}; it must be at least 1.")
         rate = self.frontend.sample_rate
         blocks = recordings.read_blocks(path, rate)
-        for window, logits in self._logits(recordings.windows(blocks, self.frontend, overlap)):
+        for window, logits in self._logits(blocks, overlap):
             start, end = window.start / rate, window.end / rate
             yield detections(str(path), start, end, sigmoid(logits), self.labels, thresholds, top_n)
 
@@ -204,7 +208,7 @@ class Bundle:
             blocks = recordings.read_blocks(recording, rate)
         else:
             blocks = recordings.resampled([_mono(recording)], sample_rate or rate, rate)
-        seen = list(self._logits(recordings.windows(blocks, self.frontend, overlap)))
+        seen = list(self._logits(blocks, overlap))
         return Predictions(
             starts=np.array([window.start for window, _ in seen], np.float64) / rate,
             ends=np.array([window.end for window, _ in seen], np.float64) / rate,
@@ -212,9 +216,25 @@ class Bundle:
             labels=self.labels,
         )
 
-    def _logits(self, windows: Iterator[recordings.Window]) -> Iterator[tuple[recordings.Window, NDArray[np.float32]]]:
-        for window in windows:
-            yield window, self.model.predict(self.mel(window.samples))
+    def _logits(
+        self, blocks: Iterable[recordings.Samples], overlap: float
+    ) -> Iterator[tuple[recordings.Window, NDArray[np.float32]]]:
+        size, shared = self.frontend.window_samples, recordings.check_overlap(overlap, self.frontend)
+        windows = recordings.windows(blocks, self.frontend, overlap)
+        if shared == 0:
+            for window in windows:
+                yield window, self.model.predict(self.mel(window.samples))
+            return
+        stream = MelStream(self.frontend, size - shared, self._mel_engine)
+        try:
+            for number, window in enumerate(windows):
+                if window.start == number * (size - shared):
+                    (mel,) = stream.push(window.samples if number == 0 else window.samples[shared:])
+                else:  # the last one, which begins earlier
+                    mel = self.mel(window.samples)
+                yield window, self.model.predict(mel)
+        finally:
+            stream.close()
 
     def _thresholds(self, min_score: float | None) -> NDArray[np.float32]:
         if min_score is None:
