@@ -11,7 +11,7 @@ ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast test-devices lint wheel parity golden notebooks bench-mel lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ test-fast: setup ## the fast tests, under two minutes
 
 test-devices: setup ## the mel stage on emulated boards (needs qemu-user-static and libc6-*-cross)
 	@LABOUS_REQUIRE_DEVICES=1 $(PY) -m pytest tests/devices
+
+fuzz: setup ## the native mel stage under ASan and UBSan, a million calls of each build (needs g++ or clang)
+	@$(PY) melspec_cpp/fuzz/fuzz.py $(ARGS)
 
 lint: $(VENV)/.ready ## style and types
 	@$(BIN)/ruff check .

@@ -4,7 +4,8 @@
  * docs/frontend-spec.md says exactly what is computed; this header says how to call it.
  *
  * Conventions
- *   - Every int32_t result is a count (>= 0) or one of the negative melspec_error codes.
+ *   - Every int32_t result is a count (>= 0) or one of the negative melspec_error codes; of the two bad_sample functions, an
+ *     index or -1.
  *   - Memory is little-endian; in WebAssembly a pointer is a 4-byte offset into the exported `memory`, and that memory
  *     may grow during any call that allocates (melspec_alloc, melspec_create, melspec_run, melspec_run_job,
  *     melspec_stream_create): take fresh views after it.
@@ -116,7 +117,8 @@ MELSPEC_API(melspec_message) const char *melspec_message(int32_t code);
  * (WebAssembly) need it for the config, the samples and the output; native callers may use their own memory. */
 MELSPEC_API(melspec_alloc) void *melspec_alloc(int32_t bytes);
 
-/* Gives memory of melspec_alloc back; null is allowed. */
+/* Gives memory of melspec_alloc back; null is allowed. In WebAssembly what is not such memory, or was given back already,
+ * is left alone. */
 MELSPEC_API(melspec_free) void melspec_free(void *memory);
 
 /* Checks `config` (which is copied, and stays the caller's), computes window, filter bank and twiddles, and writes the
@@ -202,7 +204,8 @@ MELSPEC_API(melspec_stream_run) int32_t melspec_stream_run(melspec_chunk *chunk)
 /* Forgets all samples: the next one pushed is sample 0 of a new stream. */
 MELSPEC_API(melspec_stream_reset) int32_t melspec_stream_reset(melspec_stream *stream);
 
-/* Index, in the chunk pushed, of the first NaN or infinite sample of the last melspec_stream_push, or -1. */
+/* Index, in the samples given, of the first NaN or infinite one, after melspec_stream_push or melspec_stream_run returned
+ * MELSPEC_ERROR_NOT_FINITE; -1 after one of them took samples. */
 MELSPEC_API(melspec_stream_bad_sample) int32_t melspec_stream_bad_sample(const melspec_stream *stream);
 
 #ifdef __cplusplus

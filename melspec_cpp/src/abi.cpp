@@ -91,8 +91,8 @@ MELSPEC_COLD int32_t melspec_bytes(const melspec_plan *plan, int32_t n_samples) 
   return bytes > kMost ? static_cast<int32_t>(MELSPEC_ERROR_TOO_LONG) : static_cast<int32_t>(bytes);
 }
 
-MELSPEC_COLD int32_t melspec_run(melspec_plan *plan, int32_t output, const float *samples, int32_t n_samples, float *out,
-                    int32_t capacity) {
+MELSPEC_COLD int32_t melspec_run(melspec_plan *plan, int32_t output, const float *samples, int32_t n_samples,
+                                 float *out, int32_t capacity) {
   int32_t bytes = melspec_bytes(plan, n_samples);
   if (bytes < 0) return bytes;
   if (bytes == 0) return MELSPEC_ERROR_N_SAMPLES;
@@ -132,8 +132,8 @@ MELSPEC_COLD int32_t melspec_window(const melspec_plan *plan, double *out, int32
   return count;
 }
 
-MELSPEC_COLD int32_t melspec_stream_create(melspec_plan *plan, int32_t output, int32_t window_samples, int32_t step_samples,
-                              melspec_stream **stream) {
+MELSPEC_COLD int32_t melspec_stream_create(melspec_plan *plan, int32_t output, int32_t window_samples,
+                                           int32_t step_samples, melspec_stream **stream) {
   if (!accessible(stream, sizeof *stream, alignof(melspec_stream *))) return MELSPEC_ERROR_POINTER;
   *stream = nullptr;
   int32_t bytes = melspec_bytes(plan, window_samples);

@@ -1,4 +1,4 @@
-// Hands out pieces of one block, each kAlignment-byte aligned. With a null base it only measures.
+// Hands out pieces of one block, each kAlignment bytes from its beginning or a multiple. With a null base it only measures.
 #pragma once
 
 #include <stdint.h>

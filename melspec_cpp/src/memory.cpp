@@ -5,13 +5,18 @@
 
 #ifndef __wasm__
 
-// The native library's only imports.
+// With memmove, the native library's only imports.
 extern "C" void *aligned_alloc(decltype(sizeof 0) alignment, decltype(sizeof 0) bytes);
 extern "C" void free(void *);
 
 namespace melspec {
 
-void *allocate(int64_t bytes) { return aligned_alloc(kAlignment, (static_cast<decltype(sizeof 0)>(bytes) + kAlignment - 1) & ~(kAlignment - 1)); }
+void *allocate(int64_t bytes) {
+  if (bytes < 0 || bytes > PTRDIFF_MAX - kAlignment) return nullptr;  // of 32 bits, on some boards
+  const decltype(sizeof 0) rounded = (static_cast<decltype(sizeof 0)>(bytes) + kAlignment - 1) & ~(kAlignment - 1);
+  return aligned_alloc(kAlignment, rounded);
+}
+
 void release(void *memory) { free(memory); }
 
 bool accessible(const void *pointer, int64_t, int alignment) {
@@ -29,12 +34,15 @@ namespace {
 
 constexpr uint32_t kPage = 65536;
 constexpr int32_t kMemory = 0;
+constexpr uint32_t kMost = 0xffff0000;  // of an address: the last page is left alone, so that none wraps
 
 // A block lies between its header and the next; the free ones are listed by address, so that neighbours merge.
 struct alignas(16) Block {
   uint32_t bytes;  // without the header
-  Block *next;     // while free
+  Block *next;     // while free; kTaken while not
 };
+
+Block *const kTaken = reinterpret_cast<Block *>(0x4d454c33);  // no block's address: it is odd
 
 Block *free_list = nullptr;
 uint32_t heap_end = 0;
@@ -66,13 +74,14 @@ MELSPEC_COLD __attribute__((noinline)) void insert(Block *block) {
 MELSPEC_COLD bool grow(uint32_t bytes) {
   uint32_t start = heap_end ? heap_end : (reinterpret_cast<uint32_t>(&__heap_base) + 15) & ~15u;
   uint64_t end = static_cast<uint64_t>(start) + sizeof(Block) + bytes;
+  if (end > kMost) return false;
   uint64_t size = static_cast<uint64_t>(__builtin_wasm_memory_size(kMemory)) * kPage;
   if (end > size) {
     uint32_t pages = static_cast<uint32_t>((end - size + kPage - 1) / kPage);
     if (__builtin_wasm_memory_grow(kMemory, pages) == static_cast<decltype(sizeof 0)>(-1)) return false;
     size += static_cast<uint64_t>(pages) * kPage;
   }
-  if (size > 0xffff0000u) size = 0xffff0000u;
+  if (size > kMost) size = kMost;
   heap_end = static_cast<uint32_t>(size);
   Block *block = reinterpret_cast<Block *>(start);
   block->bytes = heap_end - start - sizeof(Block);
@@ -93,6 +102,7 @@ MELSPEC_COLD void *take(uint32_t bytes) {
     } else {
       *link = block->next;
     }
+    block->next = kTaken;
     return block + 1;
   }
   return nullptr;
@@ -108,8 +118,12 @@ MELSPEC_COLD void *allocate(int64_t bytes) {
   return memory;
 }
 
+// What is not a taken block's address is left alone.
 void release(void *memory) {
-  if (memory) insert(static_cast<Block *>(memory) - 1);
+  Block *block = static_cast<Block *>(memory) - 1;
+  const uint32_t start = (reinterpret_cast<uint32_t>(&__heap_base) + 15) & ~15u;
+  const uint32_t address = reinterpret_cast<uint32_t>(block);
+  if (address >= start && address < heap_end && address % 16 == 0 && block->next == kTaken) insert(block);
 }
 
 bool accessible(const void *pointer, int64_t bytes, int alignment) {

@@ -5,7 +5,7 @@
 
 namespace melspec {
 
-void *allocate(int64_t bytes);  // 16-byte aligned, or null
+void *allocate(int64_t bytes);  // kAlignment-byte aligned, in WebAssembly 16, or null
 void release(void *memory);     // null is allowed
 
 inline void copy(void *to, const void *from, int64_t bytes) {

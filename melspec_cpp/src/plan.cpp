@@ -18,8 +18,6 @@ MELSPEC_COLD int64_t reflected(int64_t i, int64_t n) {
   return i < n ? i : period - i;
 }
 
-
-
 }  // namespace
 
 MELSPEC_COLD void melspec_plan::allocate(melspec::Arena &arena, const melspec_config &constants) {
@@ -47,7 +45,7 @@ int64_t melspec_plan::frames(int64_t n_samples) const {
 }
 
 int64_t melspec_plan::first_inside() const {
-  return config.center ? (config.n_fft / 2 + config.hop_length - 1) / config.hop_length : 0;
+  return config.center ? 1 + static_cast<int64_t>(config.n_fft / 2 - 1) / config.hop_length : 0;
 }
 
 int64_t melspec_plan::end_inside(int64_t n_samples) const {
@@ -65,8 +63,8 @@ MELSPEC_COLD const float *melspec_plan::frame(int lane, int64_t index, const flo
   const int64_t tail = end_inside(n_samples);
   const int64_t origin = tail > first_inside() && index >= tail ? tail * hop - half : 0;
   const int64_t before = start < 0 ? -start : 0, room = n_samples - start;
-  const int64_t behind = room < config.n_fft ? room : config.n_fft;  // of the frame's samples, the first that is padding
-  if (before < behind) melspec::copy(edge[lane] + before, samples + start + before, 4 * (behind - before));
+  const int64_t behind = room < config.n_fft ? room : config.n_fft;  // of the frame, the first that is padding
+  melspec::copy(edge[lane] + before, samples + start + before, 4 * (behind - before));
   for (int64_t i = 0; i < config.n_fft; ++i)
     if (i < before || i >= behind)
       edge[lane][i] = config.pad_mode == MELSPEC_PAD_REFLECT

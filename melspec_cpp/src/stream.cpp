@@ -12,7 +12,8 @@ MELSPEC_COLD int64_t gcd(int64_t a, int64_t b) { return b == 0 ? a : gcd(b, a % 
 
 }  // namespace
 
-MELSPEC_COLD melspec_stream::melspec_stream(melspec_plan *plan, melspec_output output, int32_t window_samples, int32_t step_samples)
+MELSPEC_COLD melspec_stream::melspec_stream(melspec_plan *plan, melspec_output output, int32_t window_samples,
+                                            int32_t step_samples)
     : alive(melspec::kStreaming),
       bad_sample(-1),
       plan(plan),

@@ -4,9 +4,10 @@
  * where there is a plan, those of melspec_window, of melspec_filters and of melspec_run for each output, every one
  * followed by what it counts (of melspec_run n_mels times as much), and that of melspec_bad_sample. Where the question
  * asks for a stream, the code of melspec_stream_create follows, and for every chunk what the pushes of it return, the
- * windows that can be pulled after each, a 0 where there is none, melspec_stream_bad_sample's, and the same once more by
- * melspec_stream_run, with the number of samples that it leaves. All is in the machine's own byte order. The exit status is 2 where a case is cut short or memory runs out, 3 where the library
- * is of another version or will not let go of a plan.
+ * windows that can be pulled after each, a 0 where there is none, melspec_stream_bad_sample's, and the same once more
+ * by melspec_stream_run, with the number of samples that it leaves. All is in the machine's own byte order. The exit
+ * status is 2 where a case is cut short or memory runs out, 3 where the library is of another version or will not let
+ * go of a plan.
  */
 #include "melspec.h"
 

@@ -6,6 +6,7 @@ import pytest
 
 from labous.mel import NativeEngine, WasmEngine
 from melspec_cpp import build
+from training.features import native_library
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +31,9 @@ def scalar(built: dict[str, build.Target]) -> WasmEngine:
 @pytest.fixture(scope="session")
 def native(built: dict[str, build.Target]) -> NativeEngine:
     return NativeEngine(built["native"].path)
+
+
+@pytest.fixture(scope="session")
+def fast(built: dict[str, build.Target]) -> NativeEngine:
+    """The build with fused multiply-adds, where this machine runs it; else the plain one, as prepare would take."""
+    return NativeEngine(native_library())

@@ -33,6 +33,7 @@ def mel_module(*others: str, memory: str = '(memory (export "memory") 2)', **bod
         "melspec_config_size": f"i32.const {abi.CONFIG_SIZE}",
         "melspec_alloc": "i32.const 1024",
         "melspec_message": "i32.const 0",
+        "melspec_bytes": f"i32.const {4 * PLAIN.n_mels * PLAIN.frames_of(SAMPLES.size)}",
         **bodies,
     }
     functions = "".join(
@@ -90,7 +91,7 @@ def test_a_module_that_never_starts_is_stopped() -> None:
 def test_a_spectrogram_says_what_was_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     unraisable: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
-    bodies = {"melspec_bytes": "i32.const 64", name: FOREVER + " i32.const 0"}
+    bodies = {name: FOREVER + " i32.const 0"}
     engine = WasmEngine(mel_module(**bodies), time_limit=0.2)
 
     def use() -> None:
@@ -243,7 +244,9 @@ def test_too_much_of_anything_is_refused_at_the_start(others: tuple[str, ...], m
         ({"melspec_run_job": f"i32.const {abi.ERROR_NOT_FINITE}", "melspec_bad_sample": "i32.const 4096"}, "code -24"),
         ({"melspec_run_job": f"i32.const {abi.ERROR_NOT_FINITE}", "melspec_bad_sample": "i32.const -1"}, "code -24"),
         ({"melspec_bytes": "i32.const -1"}, "code -1"),
-        ({"melspec_bytes": "i32.const 0x7fffffff", "melspec_alloc": "i32.const 0"}, "no room"),
+        ({"melspec_bytes": "i32.const 0"}, "makes 0 bytes of 4096 samples"),
+        ({"melspec_bytes": "i32.const 0x7fffffff"}, "makes 2147483647 bytes"),
+        ({"melspec_alloc": "i32.const 0"}, "no room"),
     ],
 )
 def test_a_module_that_lies_is_refused(bodies: dict[str, str], words: str) -> None:

@@ -101,13 +101,6 @@ def test_memory_is_given_back(built: dict) -> None:
     assert engine.memory_bytes == size
 
 
-def test_a_stream_keeps_its_plan_and_frees_both(native: NativeEngine) -> None:
-    stream = MelStream(PLAIN, 32_000, native)
-    stream.push(np.zeros(100, np.float32))
-    del stream
-    MelStream(PLAIN, 32_000, native).close()
-
-
 @pytest.mark.parametrize("kind", ["wasm", "native"])
 def test_a_bad_sample_is_told_by_its_position_in_the_stream(kind: str, wasm: WasmEngine, native: NativeEngine) -> None:
     stream = MelStream(PLAIN, 32_000, wasm if kind == "wasm" else native)
@@ -120,10 +113,24 @@ def test_a_bad_sample_is_told_by_its_position_in_the_stream(kind: str, wasm: Was
     assert len(stream.push(np.zeros(1, np.float32))) == 1
 
 
-@pytest.mark.parametrize("step", [0, -1])
-def test_impossible_steps(native: NativeEngine, step: int) -> None:
-    with pytest.raises(SamplesError, match="at least 1"):
-        MelStream(PLAIN, step, native)
+@pytest.mark.parametrize("step", [0, -1, 1 << 31])
+def test_impossible_steps(native: NativeEngine, wasm: WasmEngine, step: int) -> None:
+    for engine in (native, wasm):
+        with pytest.raises(SamplesError, match="at least 1"):
+            MelStream(PLAIN, step, engine)
+        if step < 1:
+            with pytest.raises(SamplesError, match="step_samples must be at least 1"):
+                engine.stream(PLAIN, Output.SCALED, step)
+
+
+@settings(streams, max_examples=25)
+@given(case=cases())
+def test_streams_of_the_fast_build(
+    fast: NativeEngine, case: tuple[Frontend, Output, int, np.ndarray, list[int]]
+) -> None:
+    frontend, output, step, samples, cuts = case
+    wanted = expected(frontend, fast, output, samples, step)
+    assert_equal(MelStream(frontend, step, fast, output), samples, cuts, wanted)
 
 
 def test_impossible_chunks(native: NativeEngine) -> None:

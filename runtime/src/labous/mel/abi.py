@@ -34,7 +34,9 @@ _REF_FIXED, _REF_MAX = 0, 1
 _ERROR_ABI_VERSION = -2
 _CONFIG_ERRORS = range(-17, -2)  # from the sample rate to the scaling
 _ERROR_MEMORY = -18
+_ERROR_N_SAMPLES = -20
 _ERROR_TOO_LONG = -21
+_ERROR_STEP = -26
 ERROR_NOT_FINITE = -24
 
 # Every function of ABI version 1 by the kinds of its parameters: i for int32, p for a pointer.
@@ -140,10 +142,12 @@ def refusal(code: int, message: str) -> EngineError | FrontendError | SamplesErr
     """The error for a negative code, whose sentence is the module's own."""
     if code in _CONFIG_ERRORS:
         return FrontendError(f"Front end: the mel stage refuses it: {message}.")
+    if code in (_ERROR_N_SAMPLES, _ERROR_STEP):
+        return SamplesError(f"The mel stage refuses the window or the step: {message}.")
     if code == _ERROR_TOO_LONG:
         return SamplesError(f"The samples are too many for one run: {message}.")
     if code == _ERROR_MEMORY:
-        return EngineError("The mel stage is out of memory: pass the samples in shorter parts, or raise memory_limit.")
+        return EngineError("The mel stage is out of memory: pass the samples in shorter parts, or a shorter window.")
     return EngineError(f"The mel stage failed with code {code}: {message}.")
 
 

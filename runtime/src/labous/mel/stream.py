@@ -29,7 +29,7 @@ class MelStream:
     Raises:
         EngineError: the engine cannot be had, or fails.
         FrontendError: the mel stage cannot compute this front end.
-        SamplesError: step_samples is less than 1.
+        SamplesError: step_samples is less than 1, or 2^31 or more.
     """
 
     def __init__(
@@ -39,8 +39,8 @@ class MelStream:
         engine: MelEngine | None = None,
         output: Output = Output.SCALED,
     ) -> None:
-        if step_samples < 1:
-            raise SamplesError(f"A step of {step_samples} samples cannot be; it must be at least 1.")
+        if not 1 <= step_samples < 1 << 31:
+            raise SamplesError(f"A step of {step_samples} samples cannot be; it must be at least 1 and below 2^31.")
         self.frontend = frontend
         self.step_samples = step_samples
         self._stream = (WasmEngine() if engine is None else engine).stream(frontend, output, step_samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 import threading
 import weakref
@@ -73,6 +74,8 @@ class WasmEngine:
         self._interruptible = time_limit < threading.TIMEOUT_MAX
         self.stopped = ""
         """The sentence that says why the engine takes no further call; empty while it does."""
+        self.abandoned: collections.deque[tuple[str, int]] = collections.deque()
+        """What garbage, which is collected in any thread at any time, leaves to free: functions and addresses."""
         self._engine, loaded = compiled.load(module, self._interruptible)
         self._store = self._wasmtime.Store(self._engine)
         self._store.set_limits(memory_size=memory_limit, table_elements=_TABLE_LIMIT, instances=1, tables=1, memories=1)
@@ -141,6 +144,7 @@ class WasmEngine:
         Raises:
             EngineError: its memory limit is reached.
         """
+        self.free_abandoned()
         address = self.call("melspec_alloc", size) if size < 1 << 31 else 0
         if address == 0:
             raise EngineError(
@@ -148,6 +152,11 @@ class WasmEngine:
                 "or raise memory_limit."
             )
         return address & 0xFFFFFFFF
+
+    def free_abandoned(self) -> None:
+        """Makes the calls that are due, in the thread that uses the engine."""
+        while self.abandoned and not self.stopped:
+            self.call(*self.abandoned.popleft())
 
     def view(self, address: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """An array over the module's memory, valid until the next call that may grow it.
@@ -202,13 +211,15 @@ class WasmPlan:
             engine.call("melspec_free", config)
         self._buffers: dict[str, tuple[int, int]] = {}  # name → address, bytes
         self._n_samples = 0  # that the job is laid ready for; 0 where it is not
-        self._finalizer = weakref.finalize(self, _release, engine, self.handle, self._buffers)
+        self._closed = False
+        self._finalizer = weakref.finalize(self, _abandon, engine.abandoned, self.handle, self._buffers)
         self._finalizer.atexit = False
 
     def close(self) -> None:
         """Gives the plan's memory back to the module; the plan cannot be used again."""
         self._finalizer()
-        self.handle = 0
+        self._engine.free_abandoned()
+        self._closed, self._n_samples = True, 0
 
     def run(self, output: abi.Output, samples: np.ndarray) -> np.ndarray:
         """float32 [n_mels, n_frames] from float32 [n_samples]; errors as in :class:`labous.mel.MelSpectrogram`."""
@@ -230,10 +241,14 @@ class WasmPlan:
 
     def _set_up(self, n_samples: int) -> None:
         """Lays the arguments of melspec_run_job ready: a call costs Wasmtime's Python five microseconds an argument."""
+        if self._closed:
+            raise EngineError("The mel plan is closed: make a new one.")
         size = self._engine.check(self._engine.call("melspec_bytes", self.handle, n_samples))
+        if size != 4 * self.frontend.n_mels * self.frontend.frames_of(n_samples):
+            raise EngineError(f"The mel module makes {size} bytes of {n_samples} samples; it is faulty.")
         into, out = self.buffer("samples", 4 * n_samples), self.buffer("out", size)
         self._job = self.buffer("job", abi.JOB.size)
-        shape = (self.frontend.n_mels, size // 4 // self.frontend.n_mels)
+        shape = (self.frontend.n_mels, self.frontend.frames_of(n_samples))
         places = (self._job, (abi.JOB.size // 4,), np.int32), (into, (n_samples,), np.float32), (out, shape, np.float32)
         self._views = _KeptViews(self._engine, *places)
         packed = abi.JOB.pack(self.handle, 0, into, n_samples, out, size // 4)
@@ -250,6 +265,8 @@ class WasmPlan:
         return self._read("melspec_window", (self.frontend.n_fft,), np.float64)
 
     def _read(self, function: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        if self._closed:
+            raise EngineError("The mel plan is closed: make a new one.")
         count = int(np.prod(shape))
         out = self.buffer("out", count * np.dtype(dtype).itemsize)
         self._engine.check(self._engine.call(function, self.handle, out, count))
@@ -273,6 +290,7 @@ class WasmStream:
     def __init__(self, engine: WasmEngine, frontend: Frontend, output: abi.Output, step_samples: int) -> None:
         self.frontend = frontend
         self._engine = engine
+        self._closed = False
         self._plan = WasmPlan(engine, frontend)
         self._samples = self._plan.buffer("samples", 4 * frontend.window_samples)
         self._chunk = self._plan.buffer("chunk", abi.CHUNK.size)  # which serves first for the stream's address
@@ -280,7 +298,8 @@ class WasmStream:
         engine.check(engine.call("melspec_stream_create", *arguments))
         self._handle = int(engine.view(self._chunk, (1,), np.uint32)[0])
         self._window = engine.call("melspec_stream_window", self._handle) & 0xFFFFFFFF
-        self._finalizer = weakref.finalize(self, _call_if_running, engine, "melspec_stream_destroy", self._handle)
+        # before its plan, which refuses to go while it has streams
+        self._finalizer = weakref.finalize(self, engine.abandoned.appendleft, ("melspec_stream_destroy", self._handle))
         self._finalizer.atexit = False
         shape = (frontend.n_mels, frontend.n_frames)
         self._views = _KeptViews(
@@ -292,6 +311,8 @@ class WasmStream:
 
     def run(self, samples: np.ndarray, before: int) -> tuple[int, np.ndarray | None]:
         """Takes what completes a window; as :meth:`labous.mel.engine.MelStreamPlan.run`."""
+        if self._closed:
+            raise EngineError("The mel stream is closed: make a new one.")
         chunk, into, _ = self._views()
         chunk[:] = self._handle, self._samples, samples.size
         into[: samples.size] = samples
@@ -310,22 +331,18 @@ class WasmStream:
 
     def reset(self) -> None:
         """Forgets all samples."""
+        if self._closed:
+            raise EngineError("The mel stream is closed: make a new one.")
         self._engine.check(self._engine.call("melspec_stream_reset", self._handle))
 
     def close(self) -> None:
         """Gives the stream's memory back to the module; it cannot be used again."""
         self._finalizer()
-        self._handle = 0
+        self._closed = True
         self._plan.close()
 
 
-def _call_if_running(engine: WasmEngine, name: str, address: int) -> None:
-    if not engine.stopped:  # else nothing inside it can be reached any more
-        engine.call(name, address)
-
-
-def _release(engine: WasmEngine, handle: int, buffers: dict[str, tuple[int, int]]) -> None:
-    for address, _ in buffers.values():
-        _call_if_running(engine, "melspec_free", address)
+def _abandon(abandoned: collections.deque[tuple[str, int]], handle: int, buffers: dict[str, tuple[int, int]]) -> None:
+    abandoned.extend(("melspec_free", address) for address, _ in buffers.values())
     buffers.clear()
-    _call_if_running(engine, "melspec_destroy", handle)
+    abandoned.append(("melspec_destroy", handle))
