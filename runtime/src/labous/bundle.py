@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import io
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from labous.models import Model, open_model
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
 
 _LABEL_COLUMNS = [field.name for field in dataclasses.fields(Label)]
+_MOST_GRIDS = 16
 _REQUIRED = ("manifest.json", "metrics.json", "MODEL_CARD.md")
 
 _logger = logging.getLogger("labous")
@@ -221,14 +223,16 @@ class Bundle:
     ) -> Iterator[tuple[recordings.Window, NDArray[np.float32]]]:
         size, shared = self.frontend.window_samples, recordings.check_overlap(overlap, self.frontend)
         windows = recordings.windows(blocks, self.frontend, overlap)
-        if shared == 0:
+        # Where windows lie on many grids of frames, there is little to share, and memory to lose.
+        step, hop = size - shared, self.frontend.hop_length
+        if shared == 0 or hop // math.gcd(step, hop) > _MOST_GRIDS:
             for window in windows:
                 yield window, self.model.predict(self.mel(window.samples))
             return
-        stream = MelStream(self.frontend, size - shared, self._mel_engine)
+        stream = MelStream(self.frontend, step, self._mel_engine)
         try:
             for number, window in enumerate(windows):
-                if window.start == number * (size - shared):
+                if window.start == number * step:
                     (mel,) = stream.push(window.samples if number == 0 else window.samples[shared:])
                 else:  # the last one, which begins earlier
                     mel = self.mel(window.samples)
