@@ -18,8 +18,8 @@ import wasmtime
 from front_ends import PLAIN
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from wat import functions
 
-from labous.errors import EngineError
 from labous.mel import MelSpectrogram, WasmEngine, abi, compiled
 from labous.mel.wasm import packaged_module
 
@@ -422,55 +422,3 @@ def test_processes_racing_for_one_file(tmp_path: Path, power: np.ndarray) -> Non
     assert path.read_bytes() == whole
     assert list(folder.iterdir()) == [path]
     assert len(results) == 1
-
-
-def functions(**others: str) -> str:
-    """The exports of a mel module, as WAT, some of them others."""
-    return " ".join(
-        others.get(name, f'(func (export "{name}") {"(param i32)" * len(kinds)} (result i32) i32.const 1)')
-        for name, kinds in abi.FUNCTIONS.items()
-    )
-
-
-@pytest.mark.parametrize(
-    ("wat", "words"),
-    [
-        (f'{functions()} (memory (export "memory") i64 1)', "memory is not a 32-bit one"),
-        (f'{functions()} (global (export "memory") i32 (i32.const 1))', "memory is not a 32-bit one"),
-        (
-            functions(melspec_free='(func (export "melspec_free") (param i64))') + '(memory (export "memory") 1)',
-            "melspec_free is not the function of version 1",
-        ),
-        (
-            functions(melspec_free='(func (export "melspec_free"))') + '(memory (export "memory") 1)',
-            "melspec_free is not the function of version 1",
-        ),
-        (
-            functions(
-                melspec_run='(func (export "melspec_run") (param i32 i32 i32 i32 i32 i32) (result f64) unreachable)'
-            )
-            + '(memory (export "memory") 1)',
-            "melspec_run is not the function of version 1",
-        ),
-        (
-            functions(melspec_run='(memory (export "melspec_run") 1)') + '(memory (export "memory") 1)',
-            "melspec_run is not the function of version 1",
-        ),
-        (functions(), "lacks memory;"),
-        (f'(import "env" "f" (func)) {functions()} (memory (export "memory") 1)', "asks its host for env.f"),
-    ],
-)
-def test_modules_with_another_interface_are_refused_and_not_kept(wat: str, words: str, folder: Path) -> None:
-    module = bytes(wasmtime.wat2wasm(f"(module {wat})"))
-    for _ in range(2):
-        with pytest.raises(EngineError, match=words):
-            WasmEngine(module)
-    assert not folder.exists()
-
-
-def test_a_module_too_big_to_compile_is_refused(folder: Path) -> None:
-    with pytest.raises(EngineError, match="1048577 bytes"):
-        WasmEngine(bytes(compiled.MODULE_LIMIT + 1))
-    with pytest.raises(EngineError, match="not valid WebAssembly"):
-        WasmEngine(bytes(compiled.MODULE_LIMIT))
-    assert not folder.exists()
