@@ -11,20 +11,24 @@ import pytest
 import soundfile
 
 from labous.recordings import SUFFIXES
-from training.datasets import base
+from training.datasets import remembered
+from training.datasets.backgrounds import readable_suffixes
 from training.datasets.base import (
-    HASHES,
+    BOX_COLUMNS,
     RECORDING_COLUMNS,
     SOUNDSCAPE_COLUMNS,
     TABLES,
+    Box,
     DatasetError,
     find_table,
-    hash_files,
     one_spelling,
+    read_aliases,
+    read_boxes,
     read_species_table,
 )
 from training.datasets.birdclef import METADATA_COLUMNS, BirdClef2021
-from training.datasets.folder import _FOREIGN_SUFFIXES, _OTHER_SUFFIXES, FolderDataset
+from training.datasets.folder import _FOREIGN_SUFFIXES, FolderDataset
+from training.datasets.remembered import HASHES, durations, hash_files
 
 NAMES = ("ebird_code", "scientific_name", "common_name", "french_name")
 
@@ -80,7 +84,14 @@ def birdclef(tmp_path):
 
 @pytest.fixture
 def two(tmp_path):
-    return write_table(tmp_path / "two.csv", "rocpig", "houspa")
+    table = tmp_path / "two.csv"
+    lines = [
+        ",".join((*NAMES, "aliases", *BOX_COLUMNS)),
+        "rocpig,Columba livia,Rock Pigeon,Pigeon biset,rocpig1,,,,",
+        "houspa,Passer domesticus,House Sparrow,Moineau domestique,,34,72,-25,45",
+    ]
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return table
 
 
 # Species tables
@@ -136,8 +147,47 @@ def test_a_missing_table_and_an_unknown_tier_are_refused(two):
         read_species_table("nowhere.csv")
     with pytest.raises(DatasetError, match="no column tier"):
         read_species_table(two, ["A"])
-    with pytest.raises(DatasetError, match=r"no species of tier Z: its tiers are A, B, C"):
+    with pytest.raises(DatasetError, match=r"no species of tier Z: its tiers are A, B, C, X"):
         read_species_table("brittany", ["A", "Z"])
+
+
+def test_the_table_of_brittany_serves_both_data_sets():
+    table = pd.read_csv(TABLES / "brittany.csv", dtype=str, keep_default_na=False).set_index("ebird_code")
+    beyond = read_species_table("brittany", ["X"])
+    thirty = {label.ebird_code: label for label in read_species_table("common30")}
+    assert all(thirty.get(label.ebird_code, label) == label for label in beyond)
+    assert set(table["recordings_in_birdclef2021"][table["tier"] == "X"]) == {"0"}
+    robin, blackbird, owl = "eurrob1", "eurbla", "tawowl1"
+    assert {robin, blackbird, owl, "gretit1", "winwre4", "comchi1", "comcuc", "eurmag1", "cowpig1"} <= {
+        label.ebird_code for label in beyond
+    }
+    assert read_aliases("brittany") == {"rocpig1": "rocpig"}
+    assert read_boxes("brittany") == dict.fromkeys(("hergul", "redcro", "tunswa"), Box(34.0, 72.0, -25.0, 45.0))
+    assert read_boxes("demo") == read_aliases("demo") == {}
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("34,72,-25,", "line 2: the box of houspa needs a number"),
+        ("34,72,-25,east", "line 2: the box of houspa needs a number"),
+        ("72,34,-25,45", "the wrong way round"),
+    ],
+)
+def test_a_bad_box_is_refused(tmp_path, cells, said):
+    table = tmp_path / "mine.csv"
+    table.write_text(f"{','.join((*NAMES, *BOX_COLUMNS))}\nhouspa,P d,HS,MD,{cells}\n")
+    with pytest.raises(DatasetError, match=said):
+        read_boxes(table)
+
+
+@pytest.mark.parametrize("aliases", [("y x", "x"), ("b", "")])
+def test_an_alias_means_one_species(tmp_path, aliases):
+    table = tmp_path / "mine.csv"
+    lines = [f"{code},G {code},E {code},F {code},{other}" for code, other in zip("ab", aliases, strict=True)]
+    table.write_text("\n".join([",".join((*NAMES, "aliases")), *lines]))
+    with pytest.raises(DatasetError, match="already means another species"):
+        read_aliases(table)
 
 
 # BirdCLEF's layout
@@ -189,7 +239,8 @@ def test_birdclef_reads_soundscapes(birdclef, two):
 def test_ratings_and_coordinates_choose_recordings(birdclef, two):
     rated = BirdClef2021(birdclef, two, codes=["houspa"], min_rating=2.0).recordings()
     assert rated["recording_id"].tolist() == ["train_short_audio/houspa/XC1.ogg"]
-    with pytest.raises(DatasetError, match=r"no recording rated 4\.5 or more: houspa \(line 3\), rocpig \(line 2\)"):
+    said = r"all recordings left out by min_rating: houspa \(line 3\), rocpig \(line 2\)"
+    with pytest.raises(DatasetError, match=said):
         BirdClef2021(birdclef, two, min_rating=4.5).recordings()
 
     places = [("48.1", "-3.0"), ("42.0", "-76.0"), ("", "")]
@@ -199,11 +250,13 @@ def test_ratings_and_coordinates_choose_recordings(birdclef, two):
     ]
     write_sound(birdclef / "train_short_audio/houspa/XC3.ogg")
     write_metadata(birdclef, rows)
-    box = {"codes": ["houspa"], "latitude": [34, 72], "longitude": [-25, 45]}
-    kept = BirdClef2021(birdclef, two, codes=["houspa"], region=box).recordings()
+    dataset = BirdClef2021(birdclef, two, codes=["houspa"])
+    kept = dataset.recordings()
     assert [Path(path).stem for path in kept["path"]] == ["XC1", "XC3"]  # without coordinates nobody can tell
-    elsewhere = BirdClef2021(birdclef, two, codes=["houspa"], region=box | {"codes": ["eursta"]}).recordings()
-    assert len(elsewhere) == 3
+    removed = dataset.removed().to_dict("records")
+    detail = "at latitude 42, longitude -76, outside the box of houspa"
+    assert removed == [{"recording_id": "train_short_audio/houspa/XC2.ogg", "rule": "box", "detail": detail}]
+    assert len(BirdClef2021(birdclef, write_table(two, "houspa")).recordings()) == 3  # a table without boxes
 
 
 def test_revision_changes_with_the_data_and_not_with_its_place(birdclef, two, tmp_path):
@@ -248,14 +301,14 @@ def test_revision_takes_an_unreadable_file_as_it_is(birdclef, two):
 @pytest.fixture
 def settled(monkeypatch):
     """As if every file had been written some time ago."""
-    monkeypatch.setattr(base, "_SETTLED_NS", -1_000_000_000)
+    monkeypatch.setattr(remembered, "_SETTLED_NS", -1_000_000_000)
 
 
 @pytest.fixture
 def reads(monkeypatch):
     """Names of the files that were read to be hashed."""
-    names, real = [], base.sha256_of_file
-    monkeypatch.setattr(base, "sha256_of_file", lambda path: names.append(path.name) or real(path))
+    names, real = [], remembered.sha256_of_file
+    monkeypatch.setattr(remembered, "sha256_of_file", lambda path: names.append(path.name) or real(path))
     return names
 
 
@@ -314,8 +367,22 @@ def test_without_a_place_for_the_cache_hashes_are_still_right(tmp_path, settled)
     assert hash_files(paths, tmp_path / "file" / "hashes.json") == hash_files(paths, Path("hashes.json"))
 
 
+def test_lengths_come_from_headers_and_are_remembered(tmp_path, settled, monkeypatch):
+    paths = [str(tmp_path / name) for name in ("a.wav", "b.wav", "gone.wav")]
+    for path in paths[:2]:
+        write_sound(Path(path))
+    Path(paths[1]).write_bytes(b"not a sound")
+    assert durations(paths, Path("lengths.json")) == {paths[0]: 0.1}
+    info = remembered.soundfile.info
+    asked = []
+    monkeypatch.setattr(remembered.soundfile, "info", lambda path: asked.append(path.name) or info(path))
+    assert durations(paths, Path("lengths.json")) == {paths[0]: 0.1}
+    assert asked == ["b.wav"]
+    assert durations(paths, HASHES) == {paths[0]: 0.1}
+
+
 def test_what_was_read_before_an_interruption_is_kept(tmp_path, settled, monkeypatch):
-    paths, cache, real = some_files(tmp_path / "some"), Path("hashes.json"), base.sha256_of_file
+    paths, cache, real = some_files(tmp_path / "some"), Path("hashes.json"), remembered.sha256_of_file
     with monkeypatch.context() as patch:
 
         def interrupted(path):
@@ -323,7 +390,7 @@ def test_what_was_read_before_an_interruption_is_kept(tmp_path, settled, monkeyp
                 raise KeyboardInterrupt
             return real(path)
 
-        patch.setattr(base, "sha256_of_file", interrupted)
+        patch.setattr(remembered, "sha256_of_file", interrupted)
         with pytest.raises(KeyboardInterrupt):
             hash_files(paths, cache)
     assert [path in cache.read_text() for path in paths] == [True, True, False]
@@ -511,6 +578,6 @@ def test_folder_does_not_lose_a_label_to_a_format(folder, tmp_path):
 
 
 def test_soundfile_reads_none_of_the_formats_that_are_called_foreign():
-    known = {f".{name.lower()}" for name in soundfile.available_formats()} | _OTHER_SUFFIXES
+    known = readable_suffixes()
     assert not known & _FOREIGN_SUFFIXES
     assert set(SUFFIXES) <= known

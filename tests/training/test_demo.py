@@ -14,6 +14,7 @@ from training.datasets.birdclef import METADATA_COLUMNS, BirdClef2021
 from training.datasets.demo import DemoDataset, ogg, scene, writer
 from training.datasets.demo.recipe import VOICES
 from training.datasets.demo.synth import RATE, Bird
+from training.datasets.synthetic import SyntheticDataset
 
 SMALL = {
     "seed": 7,
@@ -189,10 +190,21 @@ def test_impossible_recipes_are_refused(tmp_path, change, said):
 
 def test_conf_makes_a_data_set_of_at_least_twelve_species():
     conf = yaml.safe_load((TABLES.parents[1] / "conf/dataset/demo.yaml").read_text(encoding="utf-8"))
-    assert conf.pop("_target_") == "training.datasets.demo.DemoDataset"
-    dataset = DemoDataset(**conf)
+    assert conf.pop("_target_") == "training.datasets.synthetic.SyntheticDataset"
+    dataset = SyntheticDataset(**conf)
     assert len(dataset.species()) >= 12
     assert {label.ebird_code for label in read_species_table("demo")} == set(VOICES)
+
+
+def test_stretches_without_a_bird_are_backgrounds(demo):
+    data = SyntheticDataset(root=demo.root, **SMALL)
+    windows = demo.soundscapes()
+    silent = windows[windows["labels"].str.len() == 0]
+    stretches = data.backgrounds()
+    assert (stretches["end_seconds"] - stretches["start_seconds"]).sum() == 5.0 * len(silent) > 0
+    assert set(stretches["author"]) == set(silent["recording_id"])
+    assert data.removed().empty
+    assert data.revision() == demo.revision()
 
 
 # The birds

@@ -5,30 +5,24 @@ Nothing after this room asks where a recording comes from: it reads the columns 
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import hashlib
-import json
-import time
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
 from labous.errors import LabousError
-from training.console import progress
-from training.files import sha256_of_file, write_text
 
 RECORDING_COLUMNS = ("recording_id", "path", "primary_label", "secondary_labels", "author", "rating", "license", "url")
 SOUNDSCAPE_COLUMNS = ("row_id", "recording_id", "path", "start_seconds", "end_seconds", "labels")
+BACKGROUND_COLUMNS = ("recording_id", "path", "start_seconds", "end_seconds", "author")
+REMOVED_COLUMNS = ("recording_id", "rule", "detail")
+BOX_COLUMNS = ("latitude_min", "latitude_max", "longitude_min", "longitude_max")
 TABLES = Path(__file__).resolve().parents[2] / "data" / "species"
-HASHES = Path("data/raw/.hashes.json")  # in the working directory: a data set's own folder may be read-only
-_SETTLED_NS = 2_000_000_000  # the coarsest clock of a file system: a younger file can change and keep its times
-_UNREADABLE = "unreadable"  # in the place of a hash
 
 
 class DatasetError(LabousError):
@@ -45,6 +39,19 @@ class Species:
     french_name: str
 
 
+@dataclass(frozen=True)
+class Box:
+    """Degrees north and east between which recordings of a species are kept.
+
+    For labels that mix birds of two continents which sound different.
+    """
+
+    latitude_min: float
+    latitude_max: float
+    longitude_min: float
+    longitude_max: float
+
+
 class Dataset(Protocol):
     """A source of recordings."""
 
@@ -53,7 +60,10 @@ class Dataset(Protocol):
     root: str | Path
 
     def fetch(self, progress: bool = True) -> None:
-        """Make sure that the files are on disk; raises DatasetError with the way to get them where they cannot be."""
+        """Make sure that the files are on disk; raises DatasetError with the way to get them where they cannot be.
+
+        Only here anything is downloaded: the other methods read what is there, and raise DatasetError for nothing.
+        """
 
     def species(self) -> list[Species]:
         """The labels, sorted by ebird_code: the order of the logits."""
@@ -72,6 +82,17 @@ class Dataset(Protocol):
         `start_seconds` and `end_seconds` are float, `labels` a sorted list of codes of the table, empty for none.
         """
 
+    def backgrounds(self) -> pd.DataFrame:
+        """One row per stretch of sound without any bird of the table, columns BACKGROUND_COLUMNS; empty for none.
+
+        Whole files have `start_seconds` 0 and `end_seconds` NaN. `recording_id` is the path below the root, or the
+        absolute path of a file outside it. `author` is what may not be on both sides of a split: the file itself, which
+        for a stretch of a soundscape is the soundscape.
+        """
+
+    def removed(self) -> pd.DataFrame:
+        """One row per recording of a species of the table that a rule left out, columns REMOVED_COLUMNS."""
+
     def revision(self) -> str:
         """Sha256 (hex) over what decides the data: what the files hold and are called, not where or how old they are.
 
@@ -89,6 +110,7 @@ class Notes:
     missing: list[str] = field(default_factory=list)  # recording ids in the metadata without a file on disk
     unreadable: list[str] = field(default_factory=list)  # recording ids of audio that soundfile has no format for
     dropped_labels: Counter[str] = field(default_factory=Counter)  # secondary or soundscape labels outside the table
+    removed: dict[str, dict[str, int]] = field(default_factory=dict)  # rule → species → recordings it left out
     unknown_recordists: int = 0  # recordings of nobody known: the split takes each for a recordist of its own
 
 
@@ -111,25 +133,80 @@ def read_species_table(path: str | Path, tiers: Iterable[str] | None = None) -> 
     a tier that no row has, and a table without rows.
     """
     table = find_table(path)
-    return sorted((species for _, species in _numbered(table, tiers)), key=lambda species: species.ebird_code)
+    rows = _rows(table)
+    if tiers is not None:
+        require_columns(table, list(rows[0][2]), ["tier"])
+        wanted, there = {str(tier) for tier in tiers}, {(row["tier"] or "").strip() for _, _, row in rows}
+        if not wanted <= there:
+            missing = ", ".join(sorted(wanted - there))
+            raise DatasetError(f"{table} has no species of tier {missing}: its tiers are {', '.join(sorted(there))}")
+        rows = [(line, species, row) for line, species, row in rows if (row["tier"] or "").strip() in wanted]
+    if not rows:
+        raise DatasetError(f"{table} has no species: dataset.tiers is empty")
+    return sorted((species for _, species, _ in rows), key=lambda species: species.ebird_code)
+
+
+def read_boxes(path: str | Path) -> dict[str, Box]:
+    """Boxes of the species that have one, by code, from the columns BOX_COLUMNS of a species table.
+
+    A table without these columns has none. Raises DatasetError for a box with an edge missing, that is no number, or
+    below the opposite one.
+    """
+    table = find_table(path)
+    boxes: dict[str, Box] = {}
+    for line, species, row in _rows(table):
+        edges = [(row.get(column) or "").strip() for column in BOX_COLUMNS]
+        if not any(edges):
+            continue
+        try:
+            box = Box(*(float(edge) for edge in edges))
+        except ValueError:
+            raise DatasetError(
+                f"{table}, line {line}: the box of {species.ebird_code} needs a number of degrees in each of "
+                f"{', '.join(BOX_COLUMNS)}, or none in all of them"
+            ) from None
+        if not (box.latitude_min < box.latitude_max and box.longitude_min < box.longitude_max):
+            raise DatasetError(
+                f"{table}, line {line}: the box of {species.ebird_code} has its edges the wrong way round"
+            )
+        boxes[species.ebird_code] = box
+    return boxes
+
+
+def read_aliases(path: str | Path) -> dict[str, str]:
+    """Other codes that mean a species of the table, from its column `aliases` (codes separated by spaces)."""
+    aliases: dict[str, str] = {}
+    table = find_table(path)
+    rows = _rows(table)
+    codes = {species.ebird_code for _, species, _ in rows}
+    for line, species, row in rows:
+        for alias in (row.get("aliases") or "").split():
+            if alias in codes or alias in aliases:
+                raise DatasetError(f"{table}, line {line}: the alias {alias} already means another species")
+            aliases[alias] = species.ebird_code
+    return aliases
+
+
+def read_column(path: str | Path, column: str) -> dict[str, str]:
+    """Cells of an optional column of a species table, by code, empty ones left out."""
+    rows = _rows(find_table(path))
+    return {label.ebird_code: cell for _, label, row in rows if (cell := (row.get(column) or "").strip())}
 
 
 def table_lines(path: str | Path) -> dict[str, int]:
     """Line of each code in a species table, to point at it in a message."""
-    return {species.ebird_code: line for line, species in _numbered(find_table(path), None)}
+    return {species.ebird_code: line for line, species, _ in _rows(find_table(path))}
 
 
-def _numbered(table: Path, tiers: Iterable[str] | None) -> list[tuple[int, Species]]:
-    wanted = None if tiers is None else {str(tier) for tier in tiers}
+def _rows(table: Path) -> list[tuple[int, Species, dict[str, str]]]:
+    """Line, species and all cells of each row of a table."""
     columns = [column.name for column in fields(Species)]
-    rows: list[tuple[int, Species]] = []
+    rows: list[tuple[int, Species, dict[str, str]]] = []
     lines: dict[str, int] = {}
-    seen_tiers: set[str] = set()
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            needed = columns if wanted is None else [*columns, "tier"]
-            require_columns(table, reader.fieldnames or [], needed)
+            require_columns(table, reader.fieldnames or [], columns)
             for row in reader:
                 values = {column: (row[column] or "").strip() for column in columns}
                 empty = [column for column, value in values.items() if not value]
@@ -143,19 +220,11 @@ def _numbered(table: Path, tiers: Iterable[str] | None) -> list[tuple[int, Speci
                         f"{table}, lines {lines[code]} and {reader.line_num}: {code} is there twice: delete one"
                     )
                 lines[code] = reader.line_num
-                tier = (row.get("tier") or "").strip()
-                seen_tiers.add(tier)
-                if wanted is None or tier in wanted:
-                    rows.append((reader.line_num, Species(**values)))
+                rows.append((reader.line_num, Species(**values), row))
     except UnicodeDecodeError as error:
         raise DatasetError(f"{table} is not UTF-8 text (byte {error.start}): save it again as UTF-8") from error
-    if wanted and wanted - seen_tiers:
-        missing = ", ".join(sorted(wanted - seen_tiers))
-        raise DatasetError(
-            f"{table} has no species of tier {missing}: its tiers are {', '.join(sorted(seen_tiers)) or 'none'}"
-        )
     if not rows:
-        raise DatasetError(f"{table} has no species: give it at least one line, or ask for other tiers")
+        raise DatasetError(f"{table} has no species: give it at least one line")
     return rows
 
 
@@ -202,6 +271,15 @@ def some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+UNKNOWN = "unknown "  # before the recording_id, in the place of a recordist whom nobody names
+
+
+def recordists(authors: pd.Series, recording_ids: pd.Series) -> pd.Series:
+    """The column `author`: recordists in one spelling, and UNKNOWN with the recording_id for the nameless."""
+    found = zip(one_spelling(authors), recording_ids, strict=True)
+    return pd.Series([name or UNKNOWN + identifier for name, identifier in found], index=authors.index, dtype=object)
+
+
 def one_spelling(authors: pd.Series) -> pd.Series:
     """Recordists with each person spelled one way, so that all recordings of one fall on one side of a split.
 
@@ -210,74 +288,3 @@ def one_spelling(authors: pd.Series) -> pd.Series:
     """
     tidy = authors.map(lambda author: unicodedata.normalize("NFC", " ".join(author.split())))
     return tidy.groupby(tidy.str.casefold()).transform("min")
-
-
-def hash_tables(
-    species: Sequence[Species], recordings: pd.DataFrame, soundscapes: pd.DataFrame, cache: Path = HASHES
-) -> str:
-    """Sha256 over labels, both tables and the bytes of every file: changes when, and only when, the data does.
-
-    Paths and times are left out, so that a data set keeps its revision when it is moved or copied. `cache` is
-    explained at :func:`hash_files`.
-    """
-    digest = hashlib.sha256()
-    for label in species:
-        digest.update(repr(label).encode())
-    hashes = hash_files([*recordings["path"], *soundscapes["path"].unique()], cache)
-    for table in (recordings, soundscapes):
-        digest.update(table.drop(columns="path").to_csv(index=False, lineterminator="\n").encode())
-        files = table.drop_duplicates("recording_id")
-        for identifier, path in zip(files["recording_id"], files["path"], strict=True):
-            digest.update(f"{identifier} {hashes[path]}\n".encode())
-    return digest.hexdigest()
-
-
-def hash_files(paths: Sequence[str], cache: Path) -> dict[str, str]:
-    """Sha256 (hex) of the bytes of each file by its path; another word for files that cannot be read.
-
-    The JSON file `cache` remembers hashes with the size, mtime and ctime of their files, so that only new and changed
-    files are read. One that is damaged, or cannot be written, costs time and nothing else; files that are gone are
-    forgotten. A file changed less than two seconds ago is not remembered: a second change might leave its times.
-    """
-    known = _read_hashes(cache)
-    hashes: dict[str, str] = {}
-    unread: dict[str, list[int]] = {}
-    for path in paths:
-        try:
-            stat = Path(path).stat()
-        except OSError:
-            hashes[path] = _UNREADABLE
-            continue
-        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        remembered = known.get(path)
-        if remembered is not None and remembered[:-1] == state:
-            hashes[path] = remembered[-1]
-        else:
-            unread[path] = state
-    learned: dict[str, list[Any]] = {}
-    try:
-        for path, state in progress(unread.items(), "hashing", total=len(unread), unit="file"):
-            now = time.time_ns()
-            try:
-                hashes[path] = sha256_of_file(Path(path))
-            except OSError:
-                hashes[path] = _UNREADABLE
-                continue
-            if now - max(state[1:]) > _SETTLED_NS:
-                learned[path] = [*state, hashes[path]]
-    finally:  # what was read before an interruption need not be read again
-        if learned:
-            kept = {path: entry for path, entry in known.items() if path in hashes or Path(path).exists()}
-            with contextlib.suppress(OSError):
-                write_text(cache, json.dumps(kept | learned))
-    return hashes
-
-
-def _read_hashes(cache: Path) -> dict[str, list[Any]]:
-    """[size, mtime_ns, ctime_ns, sha256] by path; nothing where the file is missing or is not what it should be."""
-    try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
-        whole = all(len(entry) == 4 and len(entry[3]) == 64 for entry in known.values())
-    except (OSError, ValueError, AttributeError, TypeError, LookupError):
-        return {}
-    return known if whole else {}

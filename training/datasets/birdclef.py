@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from training.datasets.backgrounds import background_files, joined, silent_stretches
 from training.datasets.base import (
     RECORDING_COLUMNS,
     SOUNDSCAPE_COLUMNS,
     DatasetError,
     Notes,
     Species,
-    hash_tables,
-    one_spelling,
+    read_aliases,
+    read_boxes,
     read_species_table,
+    recordists,
     require_columns,
     require_directory,
     require_recordings,
 )
+from training.datasets.downloads.competition import Competition, kept_species
+from training.datasets.remembered import hash_tables
+from training.datasets.rules import Account, Limits, inside_boxes
 
 AUDIO = "train_short_audio"
 SOUNDSCAPES = "train_soundscapes"
@@ -49,34 +53,11 @@ METADATA_COLUMNS = (
 USED_COLUMNS = ("primary_label", "secondary_labels", "author", "filename", "license", "rating", "url")
 LABEL_COLUMNS = ("row_id", "site", "audio_id", "seconds", "birds")
 LABEL_SECONDS = 5.0  # each row of the labels is a window of this length that ends at its `seconds`
-ALIASES = {"rocpig1": "rocpig"}  # secondary labels use the code of the feral pigeon's group
 NO_CALL = "nocall"
 HOW_TO_GET = (
-    "accept the competition's rules, then get it with "
-    "`kaggle competitions download -c birdclef-2021 -p DIR`, unzip it and set dataset.root=DIR"
+    "get it with `python -m training.download dataset=birdclef2021 dataset.root=DIR`, or accept the rules of the "
+    "competition, `kaggle competitions download -c birdclef-2021 -p DIR`, unzip it and set dataset.root=DIR"
 )
-
-
-@dataclass(frozen=True)
-class Region:
-    """Species of which only recordings inside a box of coordinates are kept.
-
-    For labels under which the competition mixes birds of two continents that sound different. A recording without
-    coordinates is kept: it cannot be told.
-    """
-
-    codes: Sequence[str]
-    latitude: Sequence[float]  # degrees north: lowest, highest
-    longitude: Sequence[float]  # degrees east: lowest, highest
-
-    def outside(self, metadata: pd.DataFrame) -> pd.Series:
-        """Boolean per row of train_metadata.csv: to be left out."""
-        latitude = pd.to_numeric(metadata["latitude"], errors="coerce")
-        longitude = pd.to_numeric(metadata["longitude"], errors="coerce")
-        inside = latitude.between(self.latitude[0], self.latitude[1]) & longitude.between(
-            self.longitude[0], self.longitude[1]
-        )
-        return metadata["primary_label"].isin(list(self.codes)) & latitude.notna() & longitude.notna() & ~inside
 
 
 class BirdClef2021:
@@ -87,7 +68,12 @@ class BirdClef2021:
     :param tiers: keep only these tiers of the table; all of them when None
     :param codes: keep only these codes of the table; all of them when None
     :param min_rating: leave out recordings rated below it; unrated ones (0) stay out too as soon as it is positive
-    :param region: arguments of :class:`Region`; None keeps every recording
+    :param min_seconds: leave out shorter recordings; None for no bound
+    :param max_seconds: leave out longer ones
+    :param backgrounds: folders of recordings without any bird of the table
+    :param require_all: whether a species of the table without a recording is an error
+    :param download: where :meth:`fetch` gets the data; None where nothing is downloaded
+    :param keep_only_table: whether :meth:`fetch` unpacks recordings of species of the table only
     """
 
     def __init__(
@@ -98,7 +84,12 @@ class BirdClef2021:
         tiers: Sequence[str] | None = None,
         codes: Sequence[str] | None = None,
         min_rating: float = 0.0,
-        region: Mapping[str, Any] | None = None,
+        min_seconds: float | None = None,
+        max_seconds: float | None = None,
+        backgrounds: Sequence[str] | None = None,
+        require_all: bool = True,
+        download: Competition | None = None,
+        keep_only_table: bool = False,
         name: str = "birdclef2021",
         synthetic: bool = False,
     ) -> None:
@@ -106,13 +97,27 @@ class BirdClef2021:
         self.table = species
         self.tiers = tiers
         self.codes = codes
-        self.min_rating = float(min_rating)
-        self.region = None if region is None else Region(**region)
+        self.limits = Limits(float(min_rating), min_seconds, max_seconds)
+        self.background_folders = backgrounds
+        self.require_all = require_all
+        self.download = download
+        self.keep_only_table = keep_only_table
         self.name = name
         self.synthetic = synthetic
 
     def fetch(self, progress: bool = True) -> None:
-        """Check the layout. The competition's rules must be accepted by hand, so nothing is downloaded here."""
+        """Download the competition where it is not on disk, or was unpacked without a species of the table."""
+        codes = sorted(self._codes)  # a mistake in the table is told before anything is downloaded
+        if self.download is not None and not self._is_whole():
+            self.download.fetch(self.root, codes if self.keep_only_table else None, progress)
+        self._check_layout()
+
+    def _is_whole(self) -> bool:
+        kept = kept_species(self.root)
+        there = all((self.root / needed).exists() for needed in (METADATA, AUDIO))
+        return there and (kept is None or self._codes <= kept)
+
+    def _check_layout(self) -> None:
         require_directory(self.root, HOW_TO_GET)
         for needed in (METADATA, AUDIO):
             if not (self.root / needed).exists():
@@ -127,12 +132,23 @@ class BirdClef2021:
     def soundscapes(self) -> pd.DataFrame:
         return self._soundscapes[0].copy()
 
+    def backgrounds(self) -> pd.DataFrame:
+        return joined(background_files(self.background_folders, self.root), self._soundscapes[2])
+
+    def removed(self) -> pd.DataFrame:
+        return self._recordings[2].table()
+
     def revision(self) -> str:
-        return hash_tables(self._species, self._recordings[0], self._soundscapes[0])
+        return hash_tables(self._species, self._recordings[0], self._soundscapes[0], self.backgrounds())
 
     def notes(self) -> Notes:
-        noted = self._recordings[1]
-        return replace(noted, missing=[*noted.missing], dropped_labels=noted.dropped_labels + self._soundscapes[1])
+        _, noted, account = self._recordings
+        return replace(
+            noted,
+            missing=[*noted.missing],
+            dropped_labels=noted.dropped_labels + self._soundscapes[1],
+            removed=account.counts(),
+        )
 
     @cached_property
     def _species(self) -> list[Species]:
@@ -144,84 +160,87 @@ class BirdClef2021:
         return frozenset(label.ebird_code for label in self._species)
 
     @cached_property
-    def _recordings(self) -> tuple[pd.DataFrame, Notes]:
-        self.fetch()
+    def _aliases(self) -> dict[str, str]:
+        return read_aliases(self.table)
+
+    @cached_property
+    def _recordings(self) -> tuple[pd.DataFrame, Notes, Account]:
+        self._check_layout()
         path = self.root / METADATA
         metadata = _read_csv(path)
-        needed = USED_COLUMNS if self.region is None else (*USED_COLUMNS, "latitude", "longitude")
-        require_columns(path, list(metadata.columns), needed)
+        boxes = read_boxes(self.table)
+        require_columns(path, list(metadata.columns), (*USED_COLUMNS, *(("latitude", "longitude") if boxes else ())))
         if metadata.empty:
             raise DatasetError(f"{path} lists no recording: {HOW_TO_GET}")
-        reasons: dict[str, str] = {}
+        account = Account()
+        metadata["line"] = metadata.index + 2
         rows = metadata[metadata["primary_label"].isin(self._codes)].copy()
-        rows["line"] = rows.index + 2
-        rows["rating"] = pd.to_numeric(rows["rating"], errors="coerce").fillna(0.0)
-        rows = _keep(
-            rows,
-            rows["rating"] >= self.min_rating,
-            reasons,
-            f"no recording rated {self.min_rating:g} or more",
-        )
-        if self.region is not None:
-            rows = _keep(rows, ~self.region.outside(rows), reasons, "all recordings from outside dataset.region")
         rows["recording_id"] = [
             f"{AUDIO}/{code}/{file}" for code, file in zip(rows["primary_label"], rows["filename"], strict=True)
         ]
+        rows = rows.drop_duplicates("recording_id").sort_values("recording_id", ignore_index=True)
+        rows["rating"] = pd.to_numeric(rows["rating"], errors="coerce").fillna(0.0)
+        rows = self.limits.rated(rows, account)
+        rows = inside_boxes(rows, boxes, account)
         on_disk = {
             f"{AUDIO}/{code}/{file.name}" for code in self._codes for file in (self.root / AUDIO / code).glob("*")
         }
         present = rows["recording_id"].isin(on_disk)
-        missing = sorted(rows.loc[~present, "recording_id"])
-        rows = _keep(rows, present, reasons, f"no file below {self.root / AUDIO}")
-        require_recordings(rows, self._species, reasons, self.table)
+        missing, gone = list(rows.loc[~present, "recording_id"]), set(rows.loc[~present, "primary_label"])
+        rows = rows[present].copy()
+        root = self.root.resolve()
+        rows["path"] = [str(root / identifier) for identifier in rows["recording_id"]]
+        rows = self.limits.long_enough(rows, account).reset_index(drop=True)
+        if self.require_all:
+            reasons = dict.fromkeys(gone, f"no file below {self.root / AUDIO}")
+            require_recordings(rows, self._species, reasons | account.reasons(), self.table)
 
         dropped: Counter[str] = Counter()
         labels = []
         for line, text, primary in zip(rows["line"], rows["secondary_labels"], rows["primary_label"], strict=True):
-            codes = [ALIASES.get(code, code) for code in _code_list(path, line, text)]
+            codes = [self._aliases.get(code, code) for code in _code_list(path, line, text)]
             dropped.update(code for code in codes if code not in self._codes)
             labels.append(sorted({code for code in codes if code in self._codes and code != primary}))
         rows["secondary_labels"] = pd.Series(labels, index=rows.index, dtype=object)
-        root = self.root.resolve()
-        rows["path"] = [str(root / identifier) for identifier in rows["recording_id"]]
-        rows = rows.drop_duplicates("recording_id").sort_values("recording_id", ignore_index=True)
-        rows["author"] = one_spelling(rows["author"])
-        nobody = rows["author"] == ""
-        rows.loc[nobody, "author"] = "unknown " + rows.loc[nobody, "recording_id"]
-        noted = Notes(missing=missing, dropped_labels=dropped, unknown_recordists=int(nobody.sum()))
-        return rows[list(RECORDING_COLUMNS)], noted
+        unknown = sum(not author.strip() for author in rows["author"])
+        rows["author"] = recordists(rows["author"], rows["recording_id"])
+        noted = Notes(missing=missing, dropped_labels=dropped, unknown_recordists=unknown)
+        return rows[list(RECORDING_COLUMNS)], noted, account
 
     @cached_property
-    def _soundscapes(self) -> tuple[pd.DataFrame, Counter[str]]:
+    def _soundscapes(self) -> tuple[pd.DataFrame, Counter[str], pd.DataFrame]:
+        """Labelled windows, codes outside the table, and the stretches labelled as silent."""
         path = self.root / SOUNDSCAPE_LABELS
         dropped: Counter[str] = Counter()
-        if not path.is_file():
-            return pd.DataFrame(columns=list(SOUNDSCAPE_COLUMNS)), dropped
-        table = _read_csv(path)
-        require_columns(path, list(table.columns), LABEL_COLUMNS)
-        files = {"_".join(file.stem.split("_")[:2]): file for file in (self.root / SOUNDSCAPES).glob("*.ogg")}
-        rows = []
-        cells = zip(*(table[column] for column in LABEL_COLUMNS), strict=True)
-        for line, (row_id, site, audio_id, seconds, birds) in enumerate(cells, start=2):
-            file = files.get(f"{audio_id}_{site}")
-            if file is None:
-                raise DatasetError(
-                    f"{path}, line {line}: there is no {audio_id}_{site}_*.ogg in {self.root / SOUNDSCAPES}: "
-                    f"put the file there or delete its rows"
-                )
-            try:
-                end = float(seconds)
-            except ValueError:
-                raise DatasetError(
-                    f"{path}, line {line}: seconds is {seconds!r}: write the window's end in seconds"
-                ) from None
-            codes = [ALIASES.get(code, code) for code in birds.split() if code != NO_CALL]
-            dropped.update(code for code in codes if code not in self._codes)
-            labels = sorted({code for code in codes if code in self._codes})
-            identifier = f"{SOUNDSCAPES}/{file.name}"
-            rows.append((row_id, identifier, str(file.resolve()), end - LABEL_SECONDS, end, labels))
+        rows: list[tuple[object, ...]] = []
+        silent: list[bool] = []
+        if path.is_file():
+            table = _read_csv(path)
+            require_columns(path, list(table.columns), LABEL_COLUMNS)
+            files = {"_".join(file.stem.split("_")[:2]): file for file in (self.root / SOUNDSCAPES).glob("*.ogg")}
+            cells = zip(*(table[column] for column in LABEL_COLUMNS), strict=True)
+            for line, (row_id, site, audio_id, seconds, birds) in enumerate(cells, start=2):
+                file = files.get(f"{audio_id}_{site}")
+                if file is None:
+                    raise DatasetError(
+                        f"{path}, line {line}: there is no {audio_id}_{site}_*.ogg in {self.root / SOUNDSCAPES}: "
+                        f"put the file there or delete its rows"
+                    )
+                try:
+                    end = float(seconds)
+                except ValueError:
+                    raise DatasetError(
+                        f"{path}, line {line}: seconds is {seconds!r}: write the window's end in seconds"
+                    ) from None
+                codes = [self._aliases.get(code, code) for code in birds.split() if code != NO_CALL]
+                dropped.update(code for code in codes if code not in self._codes)
+                labels = sorted({code for code in codes if code in self._codes})
+                identifier = f"{SOUNDSCAPES}/{file.name}"
+                rows.append((row_id, identifier, str(file.resolve()), end - LABEL_SECONDS, end, labels))
+                silent.append(birds.split() == [NO_CALL])
         frame = pd.DataFrame(rows, columns=list(SOUNDSCAPE_COLUMNS))
-        return frame.sort_values(["recording_id", "start_seconds"], ignore_index=True), dropped
+        stretches = silent_stretches(frame[pd.Series(silent, index=frame.index, dtype=bool)])
+        return frame.sort_values(["recording_id", "start_seconds"], ignore_index=True), dropped, stretches
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -230,14 +249,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as CSV ({str(error).strip()}): get it again") from error
-
-
-def _keep(rows: pd.DataFrame, keep: pd.Series, reasons: dict[str, str], reason: str) -> pd.DataFrame:
-    """Rows with `keep`; a species that loses its last one here has `reason` to be without."""
-    kept = rows[keep].copy()
-    for code in set(rows["primary_label"]) - set(kept["primary_label"]):
-        reasons[code] = reason
-    return kept
 
 
 def _code_list(path: Path, line: int, text: str) -> list[str]:

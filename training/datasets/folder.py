@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-import soundfile
 
+from training.datasets.backgrounds import background_files, files_with_suffix, readable_suffixes
 from training.datasets.base import (
     RECORDING_COLUMNS,
     SOUNDSCAPE_COLUMNS,
+    UNKNOWN,
     DatasetError,
     Notes,
     Species,
-    hash_tables,
     one_spelling,
     read_species_table,
     require_columns,
@@ -24,12 +24,12 @@ from training.datasets.base import (
     require_recordings,
     some,
 )
+from training.datasets.remembered import hash_tables
+from training.datasets.rules import Account, Limits
 
 METADATA = "metadata.csv"
 METADATA_COLUMNS = ("filename", "author")
 HOW_TO_GET = "make it, with one folder of recordings per label, and set dataset.root to it"
-# What soundfile.available_formats calls by another name than files do.
-_OTHER_SUFFIXES = {".aif", ".aifc", ".bwf", ".mp2", ".oga", ".opus"}
 # What phones, cameras and older recorders write, and soundfile does not read.
 # fmt: off
 _FOREIGN_SUFFIXES = {
@@ -48,6 +48,10 @@ class FolderDataset:
 
     :param species: a species table (see base.find_table): its codes are the labels, other folders are ignored. When
         None, every folder with a recording is a label, its name serving as code and as names
+    :param min_seconds: leave out shorter recordings; None for no bound
+    :param max_seconds: leave out longer ones
+    :param backgrounds: folders of recordings without any bird of the table; below root, they are no labels
+    :param require_all: whether a species of the table without a recording is an error
     """
 
     def __init__(
@@ -56,12 +60,19 @@ class FolderDataset:
         species: str | Path | None = None,
         *,
         tiers: Sequence[str] | None = None,
+        min_seconds: float | None = None,
+        max_seconds: float | None = None,
+        backgrounds: Sequence[str] | None = None,
+        require_all: bool = True,
         name: str = "folder",
         synthetic: bool = False,
     ) -> None:
         self.root = Path(root)
         self.table = species
         self.tiers = tiers
+        self.limits = Limits(0.0, min_seconds, max_seconds)
+        self.background_folders = backgrounds
+        self.require_all = require_all
         self.name = name
         self.synthetic = synthetic
 
@@ -88,27 +99,34 @@ class FolderDataset:
         return [Species(label, label, label, label) for label in sorted({path.parts[0] for path in self._files})]
 
     def recordings(self) -> pd.DataFrame:
-        return self._recordings.copy()
+        return self._recordings[0].copy()
 
     def soundscapes(self) -> pd.DataFrame:
         return pd.DataFrame(columns=list(SOUNDSCAPE_COLUMNS))
 
+    def backgrounds(self) -> pd.DataFrame:
+        return background_files(self.background_folders, self.root)
+
+    def removed(self) -> pd.DataFrame:
+        return self._recordings[1].table()
+
     def revision(self) -> str:
-        return hash_tables(self.species(), self._recordings, self.soundscapes())
+        return hash_tables(self.species(), self._recordings[0], self.soundscapes(), self.backgrounds())
 
     def notes(self) -> Notes:
         codes = {label.ebird_code for label in self.species()}
-        recordings = self._recordings["recording_id"]
+        recordings = self._recordings[0]["recording_id"]
         return Notes(
             missing=sorted(set(self._authors) - {path.as_posix() for path in (*self._files, *self._foreign)}),
             unreadable=[path.as_posix() for path in self._foreign if path.parts[0] in codes],
+            removed=self._recordings[1].counts(),
             unknown_recordists=int((~recordings.isin(list(self._authors))).sum()),
         )
 
     @cached_property
     def _files(self) -> list[Path]:
         """Recordings, relative to the root and at least one folder below it."""
-        return self._with_suffix({f".{name.lower()}" for name in soundfile.available_formats()} | _OTHER_SUFFIXES)
+        return self._with_suffix(readable_suffixes())
 
     @cached_property
     def _foreign(self) -> list[Path]:
@@ -116,12 +134,13 @@ class FolderDataset:
         return self._with_suffix(_FOREIGN_SUFFIXES)
 
     def _with_suffix(self, suffixes: set[str]) -> list[Path]:
-        found = (path for path in self.root.glob("*/**/*") if path.suffix.lower() in suffixes and path.is_file())
-        relative = (path.relative_to(self.root) for path in found)
-        return sorted(path for path in relative if not any(part.startswith(".") for part in path.parts))
+        noise = [Path(folder).resolve() for folder in self.background_folders or ()]
+        root = self.root.resolve()
+        found = files_with_suffix(root, "*/**/*", suffixes)
+        return [path for path in found if not any((root / path).is_relative_to(folder) for folder in noise)]
 
     @cached_property
-    def _recordings(self) -> pd.DataFrame:
+    def _recordings(self) -> tuple[pd.DataFrame, Account]:
         self.fetch()
         species = self.species()
         codes = {label.ebird_code for label in species}
@@ -130,16 +149,19 @@ class FolderDataset:
         for path in self._files:
             if path.parts[0] in codes:
                 name = path.as_posix()
-                author = self._authors.get(name, f"unknown {name}")
+                author = self._authors.get(name, UNKNOWN + name)
                 rows.append((name, str(root / path), path.parts[0], [], author, 0.0, "", ""))
         frame = pd.DataFrame(rows, columns=list(RECORDING_COLUMNS))
+        account = Account()
+        frame = self.limits.long_enough(frame, account).reset_index(drop=True)
         reasons = dict.fromkeys(codes, f"no recording in a folder of that name in {self.root}")
         reasons |= {
             path.parts[0]: "only recordings in formats that soundfile does not read, to be converted to FLAC or WAV"
             for path in self._foreign
         }
-        require_recordings(frame, species, reasons, self.table)
-        return frame
+        if self.require_all:
+            require_recordings(frame, species, reasons | account.reasons(), self.table)
+        return frame, account
 
     @cached_property
     def _authors(self) -> dict[str, str]:
