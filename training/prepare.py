@@ -5,36 +5,41 @@
 ======================  =================================================================
 recordings.csv          recording_id (its path below the data set's root), labels, author, split, seconds, feature
 soundscapes.csv         one row per labelled stretch of a soundscape, with its split
+backgrounds.csv         recording_id, author, start_seconds, end_seconds (empty: its end), seconds, split, feature of
+                        each stretch without birds
 labels.csv              the species, in the order of the model's outputs
 splits.csv              recording_id, author, split: who was held out from whom
 skipped.csv             recording_id, reason: what could not be read, and why
+removed.csv             recording_id, rule, detail: what a rule of the data set left out
 summary.json            counts, hours, the data's revision
-features/               one .npy a recording, float16 [segments, n_mels, n_frames]
+features/               one .npy a recording or stretch, float16 [segments, n_mels, n_frames]
 ======================  =================================================================
+
+Beside it lies a journal (``.<its name>.journal.jsonl``) of what became of each file, so that a run which was killed is
+continued, and one that has new files reads no others. Memory does not grow with the length of recordings, and with
+their number only by a row of the tables each.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import json
-import multiprocessing
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from training.config import Settings, stage_main
-from training.console import progress, say
+from training.config import Settings, Split, stage_main
+from training.console import say
 from training.errors import StageError
-from training.features import mel_spectrogram
 from training.files import write_text, written_beside
-from training.segments import Outcome, feature_code, feature_of, readable_of
-from training.splits import lacking, split_soundscapes
+from training.preparation.outcomes import find_outcomes, stretches_of, unusable, with_features
+from training.prepared import BACKGROUND_COLUMNS
+from training.segments import WHOLE
+from training.splits import TEST, VALID, lacking, split_backgrounds, split_folds, split_soundscapes
 from training.splits import split as split_recordings
 from training.stages import PREPARE, run_stage
 
@@ -51,29 +56,32 @@ def prepare(settings: Settings) -> None:
     dataset, place = settings.dataset, settings.paths.prepared
     dataset.fetch()
     recordings, soundscapes, species = dataset.recordings(), dataset.soundscapes(), dataset.species()
-    outcomes = pd.DataFrame([dataclasses.asdict(outcome) for outcome in _outcomes(settings, recordings, soundscapes)])
-    bad = outcomes[outcomes.reason != ""]
-    notes = dataset.notes()
+    backgrounds, removed, notes = dataset.backgrounds(), dataset.removed(), dataset.notes()
+    outcomes = find_outcomes(settings, recordings, soundscapes, backgrounds)
     skipped = pd.concat(
         [
-            _listed(notes.missing, "is listed in the metadata, and not on disk"),
-            _listed(notes.unreadable, "is in a format that soundfile does not read; convert it to FLAC or WAV"),
-            bad[["recording_id", "reason"]],
+            _listed(notes.missing, "It is listed in the metadata, and not on disk."),
+            _listed(notes.unreadable, "It is in a format that soundfile does not read; convert it to FLAC or WAV."),
+            unusable(outcomes, recordings, soundscapes, backgrounds),
         ]
-    )
-    good = outcomes[outcomes.reason == ""].drop(columns="reason")
-    table = recordings.merge(good, on="recording_id", validate="one_to_one").sort_values(
+    ).drop_duplicates()
+    table = with_features(recordings, [WHOLE] * len(recordings), outcomes).sort_values(
         "recording_id", ignore_index=True
     )
-    soundscapes = soundscapes[soundscapes.recording_id.isin(good.recording_id)].copy()
+    backgrounds = with_features(backgrounds, stretches_of(backgrounds), outcomes).sort_values(
+        ["recording_id", "start_seconds", "end_seconds"], ignore_index=True
+    )
+    soundscapes = soundscapes[np.array([not outcomes[path].reason for path in soundscapes.path], bool)].copy()
     if table.empty:
         raise StageError(
             f"Not one of the {len(recordings)} recordings of {dataset.name} can be used; the first says: "
             f"{skipped.reason.iloc[0] if len(skipped) else 'there is none'}"
         )
     split = settings.split
-    table["split"] = split_recordings(table, split.seed, split.valid, split.test)
+    deal = _deal(split)
+    table["split"] = deal(table)
     soundscapes["split"] = split_soundscapes(soundscapes, split.seed, split.soundscapes_valid)
+    backgrounds["split"] = split_backgrounds(backgrounds, table, soundscapes, deal)
     _check_labels(table, [s.ebird_code for s in species], skipped)
 
     labels = pd.DataFrame([dataclasses.asdict(s) for s in species], columns=list(_LABEL_COLUMNS))
@@ -86,9 +94,11 @@ def prepare(settings: Settings) -> None:
     for name, frame in {
         "recordings": _with_joined(table.drop(columns="path"), "secondary_labels"),
         "soundscapes": _with_joined(soundscapes.drop(columns="path"), "labels"),
+        "backgrounds": backgrounds[list(BACKGROUND_COLUMNS)],
         "labels": labels,
         "splits": splits,
         "skipped": skipped,
+        "removed": removed,
     }.items():
         with written_beside(place / f"{name}.csv") as beside:
             frame.to_csv(beside, index=False)
@@ -102,12 +112,18 @@ def prepare(settings: Settings) -> None:
         "skipped": len(skipped),
         "hours": round(float(table.seconds.sum()) / 3600, 4),
         "labels_outside_the_table": dict(sorted(notes.dropped_labels.items())),
-        "species_without": {part: codes for part, codes in lacking(table, table.split).items() if codes},
+        "species_without": {
+            part: codes for part, codes in lacking(table, table.split).items() if codes and part not in _unasked(split)
+        },
         "recordings_by_split": table.split.value_counts().sort_index().to_dict(),
         "soundscape_rows_by_split": soundscapes.split.value_counts().sort_index().to_dict(),
+        "backgrounds": len(backgrounds),
+        "background_hours": round(float(backgrounds.seconds.sum()) / 3600, 4),
+        "backgrounds_by_split": backgrounds.split.value_counts().sort_index().to_dict(),
+        **_removed_counts(removed, {s.ebird_code for s in species}),
     }
     write_text(place / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
-    _drop_stale(place / "features", set(table.feature))
+    _drop_stale(place / "features", {*table.feature, *backgrounds.feature})
     _tell(summary, place)
 
 
@@ -120,6 +136,13 @@ def _tell(summary: dict[str, Any], place: Path) -> None:
     if summary["recordists_unknown"]:
         unknown = summary["recordists_unknown"]
         say(f"          {unknown} recordings name no recordist: each is split as somebody's only one", style="yellow")
+    if summary["backgrounds"]:
+        counts = ", ".join(f"{n} {name}" for name, n in summary["backgrounds_by_split"].items())
+        total = f"{summary['backgrounds']} stretches without birds, {summary['background_hours']:.2f} h"
+        say(f"          {total} ({counts})")
+    if summary["removed"]:
+        rules = ", ".join(f"{n} by {rule}" for rule, n in summary["removed"].items())
+        say(f"          left out: {rules}; listed in {place / 'removed.csv'}", style="yellow")
     if summary["skipped"]:
         say(
             f"          {summary['skipped']} skipped, listed with the reason in {place / 'skipped.csv'}", style="yellow"
@@ -127,42 +150,30 @@ def _tell(summary: dict[str, Any], place: Path) -> None:
 
 
 def _listed(recording_ids: list[str], reason: str) -> pd.DataFrame:
-    return pd.DataFrame({"recording_id": recording_ids, "reason": [f"It {reason}."] * len(recording_ids)})
+    return pd.DataFrame({"recording_id": recording_ids, "reason": [reason] * len(recording_ids)})
 
 
-def _outcomes(settings: Settings, recordings: pd.DataFrame, soundscapes: pd.DataFrame) -> Iterator[Outcome]:
-    """Features of every recording, and whether every soundscape can be read."""
-    backend, frontend, place = settings.features.backend, settings.frontend, settings.paths.prepared
-    mel_spectrogram(frontend, backend)  # what is wrong with the backend is no recording's fault
-    feature = functools.partial(feature_of, frontend=frontend, backend=backend, code=feature_code(backend), place=place)
-    readable = functools.partial(readable_of, sample_rate=frontend.sample_rate)
-    scenes = soundscapes.drop_duplicates("recording_id")
-    jobs = [functools.partial(feature, *job) for job in zip(recordings.recording_id, recordings.path, strict=True)]
-    jobs += [functools.partial(readable, *job) for job in zip(scenes.recording_id, scenes.path, strict=True)]
-    (place / "features").mkdir(parents=True, exist_ok=True)
-    if settings.features.workers == 1:
-        yield from progress((job() for job in jobs), "features", total=len(jobs), unit="rec")
-        return
-    # spawn: forking a process that has started threads (TensorFlow's, BLAS's) can hang
-    with concurrent.futures.ProcessPoolExecutor(
-        settings.features.workers, mp_context=multiprocessing.get_context("spawn")
-    ) as pool:
-        with _interrupts_ignored():  # which the workers inherit: Ctrl-C is for this process to deal with
-            waiting = [pool.submit(job) for job in jobs]
-        try:
-            yield from progress((future.result() for future in waiting), "features", total=len(jobs), unit="rec")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+def _deal(split: Split) -> Callable[[pd.DataFrame], pd.Series]:
+    if split.folds is None:
+        return functools.partial(split_recordings, seed=split.seed, valid=split.valid, test=split.test)
+    return functools.partial(split_folds, seed=split.seed, folds=split.folds, fold=split.fold, valid=split.valid)
 
 
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _unasked(split: Split) -> set[str]:
+    """Parts that are empty because they were not asked for."""
+    unasked = {VALID} if split.valid == 0 else set()
+    return unasked | {TEST} if split.folds is None and split.test == 0 else unasked
+
+
+def _removed_counts(removed: pd.DataFrame, codes: set[str]) -> dict[str, Any]:
+    """How many each rule left out: in all, and of the species whose folder the recording is in."""
+    folders = removed.recording_id.map(lambda recording_id: Path(recording_id).parent.name)
+
+    def counts(rows: pd.DataFrame) -> dict[str, int]:
+        return {str(rule): int(n) for rule, n in rows.rule.value_counts().sort_index().items()}
+
+    by_species = {str(code): counts(rows) for code, rows in removed.groupby(folders) if code in codes}
+    return {"removed": counts(removed), "removed_by_species": by_species}
 
 
 def _check_labels(table: pd.DataFrame, codes: list[str], skipped: pd.DataFrame) -> None:
@@ -181,8 +192,8 @@ def _with_joined(table: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _drop_stale(place: Path, used: set[str]) -> None:
-    for path in place.rglob("*.npy"):
-        if path.relative_to(place.parent).as_posix() not in used:
+    for path in place.rglob("*"):
+        if path.is_file() and path.relative_to(place.parent).as_posix() not in used:
             path.unlink()
 
 

@@ -18,6 +18,10 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+_SECONDS = ("start_seconds", "end_seconds", "seconds")
+BACKGROUND_COLUMNS = ("recording_id", "author", "start_seconds", "end_seconds", "seconds", "split", "feature")
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV of ours: numbers in the columns that hold numbers, and text, as it is, in all others.
 
@@ -53,6 +57,20 @@ def read_prepared(place: Path, root: str | Path) -> tuple[pd.DataFrame, pd.DataF
     recordings["secondary_labels"] = recordings.secondary_labels.str.split()
     soundscapes["labels"] = soundscapes["labels"].str.split()
     return recordings, soundscapes, labels
+
+
+def read_backgrounds(place: Path, root: str | Path) -> pd.DataFrame:
+    """Stretches of sound without birds: BACKGROUND_COLUMNS and path; no rows where there are none.
+
+    ``start_seconds`` and ``end_seconds`` (NaN: the recording's end) say which part of ``path`` it is, ``seconds`` how
+    long, and ``feature`` where in ``place`` its features are.
+
+    Raises:
+        StageError: the table is not there.
+    """
+    table = read_table(place / "backgrounds.csv").astype(dict.fromkeys(_SECONDS, float))
+    table["path"] = [str(Path(root) / name) for name in table.recording_id]
+    return table
 
 
 def load_fitted(place: Path) -> keras.Model:

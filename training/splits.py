@@ -6,7 +6,7 @@ those. So whole groups are dealt out, as evenly over the labels as that allows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,57 @@ def split(recordings: pd.DataFrame, seed: int, valid: float, test: float) -> pd.
     labels = [[label] for label in recordings["primary_label"]]
     part = _deal(list(recordings["author"]), labels, (1.0 - valid - test, valid, test), (1e4, 1.0, 1e2), seed)
     return pd.Series(np.array([TRAIN, VALID, TEST], dtype=object)[part], index=recordings.index, name="split")
+
+
+def split_folds(recordings: pd.DataFrame, seed: int, folds: int, fold: int, valid: float) -> pd.Series:
+    """Deal recordings out by recordist for fold `fold` of a k-fold: as :func:`split`, on the index of `recordings`.
+
+    Over all folds, with one seed, everybody is tested on once, except who alone has recordings of some label: these are
+    always trained on, as nobody else could stand in for them. Each label is spread over the folds as evenly as whole
+    recordists permit. What a fold leaves is split again, with the share `valid`.
+
+    :param folds: how many, at least 2
+    :param fold: which one is tested on, from 0
+    :param valid: share of the rest to validate on, 0 ≤ valid < 1
+    :raises ConfigError: for numbers outside these bounds, and for no recordings
+    """
+    if not (folds >= 2 and 0 <= fold < folds):
+        raise ConfigError(f"split.folds is {folds} and split.fold {fold}: choose one of 2 folds or more, from 0 on")
+    people = recordings.groupby("primary_label")["author"]
+    indispensable = set(people.first()[people.nunique() == 1])
+    shared = recordings[~recordings["author"].isin(indispensable)]
+    parts = pd.Series(TRAIN, index=recordings.index, dtype=object, name="split")
+    if not shared.empty:
+        labels = [[label] for label in shared["primary_label"]]
+        dealt = _deal(list(shared["author"]), labels, [1.0 / folds] * folds, [1e2] * folds, seed)
+        parts[shared.index[dealt == fold]] = TEST
+    rest = recordings[parts != TEST]
+    parts[rest.index] = split(rest, seed, valid, 0.0)
+    return parts
+
+
+def split_backgrounds(
+    backgrounds: pd.DataFrame, recordings: pd.DataFrame, soundscapes: pd.DataFrame, deal: Callable[..., pd.Series]
+) -> pd.Series:
+    """Deal sound without birds out by author: a Series of "train", "valid" and "test" on the index of `backgrounds`.
+
+    Who has recordings, and what is a stretch of a soundscape, goes where those went; the others are dealt out as if
+    all were of one label.
+
+    :param backgrounds: with the columns recording_id and author
+    :param recordings: with the columns author and split
+    :param soundscapes: with the columns recording_id and split
+    :param deal: :func:`split` or :func:`split_folds` with all but its recordings given
+    """
+    sides = dict(zip(recordings["author"], recordings["split"], strict=True))
+    scenes = dict(zip(soundscapes["recording_id"], soundscapes["split"], strict=True))
+    sides |= scenes
+    parts = backgrounds["author"].map(sides).astype(object)
+    parts = backgrounds["recording_id"].map(scenes).astype(object).fillna(parts)
+    others = backgrounds[parts.isna()]
+    if not others.empty:
+        parts[others.index] = deal(others.assign(primary_label=""))
+    return parts.rename("split")
 
 
 def split_soundscapes(soundscapes: pd.DataFrame, seed: int, valid_share: float) -> pd.Series:

@@ -1,5 +1,7 @@
 """A recordist is on one side only, every label is dealt out, and the deal can be repeated."""
 
+from functools import partial
+
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from training.datasets.base import one_spelling
 from training.errors import ConfigError
-from training.splits import lacking, split, split_soundscapes
+from training.splits import lacking, split, split_backgrounds, split_folds, split_soundscapes
 
 
 def table(pairs):
@@ -111,3 +113,65 @@ def test_soundscapes_all_to_one_side_or_none_at_all():
     assert split_soundscapes(table.iloc[:0], 0, 0.5).empty
     with pytest.raises(ConfigError, match=r"soundscapes_valid is 1\.5"):
         split_soundscapes(table, 0, 1.5)
+
+
+def fold_sides(recordings, folds, seed=0, valid=0.2):
+    return [split_folds(recordings, seed, folds, fold, valid) for fold in range(folds)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(pairs, st.integers(2, 5), st.integers(0, 100))
+def test_folds_keep_recordists_together_and_test_everybody_who_can_be_spared_once(pairs, folds, seed):
+    recordings = table(pairs)
+    people = recordings.groupby("primary_label")["author"].unique()
+    needed = {names[0] for names in people if len(names) == 1}
+    assume(set(recordings["author"]) - needed)
+    sides = fold_sides(recordings, folds, seed)
+    for side in sides:
+        assert (side.groupby(recordings["author"]).nunique() == 1).all()
+        assert set(side) <= {"train", "valid", "test"}
+    tested = sum((side == "test").astype(int) for side in sides)
+    assert (tested[recordings["author"].isin(needed)] == 0).all()
+    assert (tested[~recordings["author"].isin(needed)] == 1).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(2, 5), st.integers(0, 100))
+def test_every_label_keeps_recordings_to_train_on_in_every_fold(people_per_label, folds, seed):
+    recordings = table([(f"s{k}", f"p{k}-{n}") for k, people in enumerate(people_per_label) for n in range(people)])
+    assume(max(people_per_label) > 1)
+    for side in fold_sides(recordings, folds, seed):
+        assert lacking(recordings, side)["train"] == []
+
+
+def test_folds_are_even_over_labels_and_valid_is_cut_from_the_rest():
+    recordings = table([(f"s{k % 5}", f"p{k // 3}") for k in range(300)])
+    for side in fold_sides(recordings, 5):
+        by_label = pd.crosstab(recordings["primary_label"], side, normalize="index")
+        assert by_label["test"].between(0.15, 0.25).all()
+        assert by_label["valid"].between(0.1, 0.22).all()
+    assert set(split_folds(recordings, 0, 5, 1, 0.0)) == {"train", "test"}
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (5, -1)])
+def test_impossible_folds_are_refused(folds, fold):
+    with pytest.raises(ConfigError, match=r"split\.folds is"):
+        split_folds(table([("a", "p")]), 0, folds, fold, 0.2)
+
+
+def test_backgrounds_go_where_their_authors_and_soundscapes_went():
+    recordings = table([(f"s{k % 3}", f"p{k % 12}") for k in range(60)])
+    deal = partial(split, seed=0, valid=0.2, test=0.2)
+    recordings["split"] = deal(recordings)
+    scenes = pd.DataFrame({"recording_id": ["x", "x", "y"], "split": ["valid", "valid", "test"]})
+    authors = [*[f"p{k}" for k in range(12)], "x", "y", "somebody", *[f"w{k // 2}" for k in range(40)]]
+    backgrounds = pd.DataFrame({"recording_id": [f"b{k}" for k in range(14)] + ["y"] + [f"c{k}" for k in range(40)]})
+    backgrounds["author"] = authors
+    parts = split_backgrounds(backgrounds, recordings, scenes, deal)
+    sides = dict(zip(recordings["author"], recordings["split"], strict=True))
+    assert parts[:12].tolist() == [sides[f"p{k}"] for k in range(12)]
+    assert parts[12:15].tolist() == ["valid", "test", "test"]
+    assert (parts.groupby(backgrounds["author"]).nunique() == 1).all()
+    assert parts[15:].value_counts(normalize=True)["train"] == pytest.approx(0.6, abs=0.1)
+    assert set(parts[15:]) == {"train", "valid", "test"}
+    assert split_backgrounds(backgrounds.iloc[:0], recordings, scenes, deal).empty
