@@ -20,7 +20,7 @@ class ModelError(LabousError, ValueError):
 
 
 class Block(NamedTuple):
-    """One depthwise-separable block: output channels, and its stride over both mel bands and frames.
+    """One depthwise-separable block: output channels, and its stride over both mel rows and frames.
 
     One stride for both axes, because TensorFlow's depthwise convolution has no other.
     """
@@ -39,7 +39,9 @@ class PlainCnn:
     tall as the remaining rows weighs each of them, and only time is pooled.
 
     Attributes:
-        stem: channels of the first convolution, which has stride 2 over both axes.
+        stem: channels of the first convolution, which has stride 2 over frames.
+        rows: of the stem's output, about, whatever the number of mel bands: its stride over them is the whole number
+            nearest to n_mels / rows, and its kernel covers what it strides over. So more bands hardly cost more.
         blocks: rows of (channels, stride over mel bands and frames alike); any sequence of pairs will do.
         head: channels after the mel axis has been collapsed.
         dropout: share of the pooled features dropped in training, in [0, 1).
@@ -47,6 +49,7 @@ class PlainCnn:
     """
 
     stem: int
+    rows: int
     blocks: tuple[Block, ...]
     head: int
     dropout: float
@@ -61,7 +64,7 @@ class PlainCnn:
         if not self.blocks or any(len(block) != len(Block._fields) for block in self.blocks):
             raise ModelError(f"model.blocks is {list(self.blocks)}: give at least one row of [channels, stride].")
         object.__setattr__(self, "blocks", tuple(Block(*block) for block in self.blocks))
-        counts = {"stem": self.stem, "head": self.head}
+        counts = {"stem": self.stem, "rows": self.rows, "head": self.head}
         for i, block in enumerate(self.blocks):
             counts |= {f"blocks[{i}].{key}": value for key, value in block._asdict().items()}
         for key, value in counts.items():
@@ -96,12 +99,13 @@ class PlainCnn:
                 "mel window: use fewer strides, more mel bands or a longer window."
             )
         mel = keras.Input(shape=input_shape, name="mel")
-        x = self._conv(mel, self.stem, kernel=3, stride=2, name="stem")
+        stride = self._stem_stride(input_shape[0])
+        x = self._conv(mel, self.stem, kernel=(max(3, 2 * (stride // 2) + 1), 3), stride=(stride, 2), name="stem")
         for i, block in enumerate(self.blocks):
             x = self._depthwise(x, (3, 3), block.stride, "same", name=f"block{i}_depthwise")
-            x = self._conv(x, block.channels, kernel=1, name=f"block{i}_pointwise")
+            x = self._conv(x, block.channels, name=f"block{i}_pointwise")
         x = self._depthwise(x, (rows, 1), 1, "valid", name="mel_collapse")
-        x = self._conv(x, self.head, kernel=1, name="head")
+        x = self._conv(x, self.head, name="head")
         # A call may fill the window or last for a tenth of it: the mean hears the one, the maximum the other.
         pooled = [
             keras.layers.GlobalAveragePooling2D(name="time_mean")(x),
@@ -115,13 +119,22 @@ class PlainCnn:
 
     def _map_size(self, input_shape: tuple[int, int, int]) -> tuple[int, int]:
         """Rows (mel) and columns (time) of the last feature map: 'same' convolutions divide, rounding up."""
-        rows, columns = ceil(input_shape[0] / 2), ceil(input_shape[1] / 2)
+        rows, columns = ceil(input_shape[0] / self._stem_stride(input_shape[0])), ceil(input_shape[1] / 2)
         for block in self.blocks:
             rows, columns = ceil(rows / block.stride), ceil(columns / block.stride)
         return rows, columns
 
+    def _stem_stride(self, n_mels: int) -> int:
+        return max(1, round(n_mels / self.rows))
+
     def _conv(
-        self, x: keras.KerasTensor, channels: int, *, kernel: int, stride: int = 1, name: str
+        self,
+        x: keras.KerasTensor,
+        channels: int,
+        *,
+        kernel: tuple[int, int] = (1, 1),
+        stride: tuple[int, int] = (1, 1),
+        name: str,
     ) -> keras.KerasTensor:
         import keras
 

@@ -1,119 +1,107 @@
-"""Batches for training: species balanced, windows cut where something sounds, disturbed, reproducible by number."""
+"""Batches for training: drawn from sources, mixed, disturbed, and reproducible by number."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from labous.frontend import Frontend
 from training.augment import Augment, disturb
+from training.sources import Backgrounds, Example, Source
 
 Array = NDArray[np.float32]
 
 
-class Sampler:
-    """Draws training batches from prepared features.
+class Batch(NamedTuple):
+    """Part of a batch, or all of it; every array float32.
 
-    Batch ``n`` of epoch ``e`` depends on (seed, e, n) alone, so a run that was interrupted continues as if it had
-    not been.
+    Attributes:
+        inputs: [n, n_mels, n_frames, 1], what the model takes.
+        targets: [n, n_labels], in [0, 1].
+        weights: [n], of each example's loss.
+        embeddings: [n, d], of a teacher; zeros where there is none. d is 0 where no source has any.
+        embedded: [n], 1 where there is an embedding, else 0.
+    """
+
+    inputs: Array
+    targets: Array
+    weights: Array
+    embeddings: Array
+    embedded: Array
+
+
+class Sampler:
+    """Draws training batches from sources.
+
+    Example ``i`` of batch ``n`` of epoch ``e`` depends on (seed, e, n, i) alone. So a run that was interrupted
+    continues as if it had not been, and workers that make a part of each batch make one batch together.
 
     Args:
-        recordings: the rows to draw from (as :func:`training.prepared.read_prepared` gives them).
-        place: the directory that ``feature`` is relative to.
-        codes: labels in the order of the model's outputs.
+        sources: each with the share of the examples that it gives; shares need not sum to 1.
+        backgrounds: None: no background is added, and no example is background alone.
+        embedding_size: d, where a source gives embeddings.
     """
 
     def __init__(
         self,
-        recordings: pd.DataFrame,
-        place: Path,
-        codes: list[str],
-        frontend: Frontend,
+        sources: Sequence[tuple[Source, float]],
+        backgrounds: Backgrounds | None,
         augment: Augment,
+        frontend: Frontend,
         *,
         seed: int,
         batch_size: int,
-        label_smoothing: float,
-        secondary_weight: float,
-        crop_candidates: int,
+        n_labels: int,
+        embedding_size: int = 0,
     ) -> None:
-        self._frontend, self._augment = frontend, augment
-        self._seed, self._batch_size, self._smoothing = seed, batch_size, label_smoothing
-        self._candidates = crop_candidates
-        self._features = [np.load(place / name, mmap_mode="r") for name in recordings.feature]
-        index = {code: i for i, code in enumerate(codes)}
-        self._targets = np.zeros((len(recordings), len(codes)), np.float32)
-        for row, (primary, secondary) in enumerate(
-            zip(recordings.primary_label, recordings.secondary_labels, strict=True)
-        ):
-            self._targets[row, [index[code] for code in secondary if code in index]] = secondary_weight
-            self._targets[row, index[primary]] = 1.0
-        primary_rows = recordings.primary_label.to_numpy()
-        self._rows_of = [np.flatnonzero(primary_rows == code) for code in codes if (primary_rows == code).any()]
+        self._sources = [source for source, _ in sources]
+        self._until = np.cumsum([share for _, share in sources]) / sum(share for _, share in sources)
+        self._backgrounds, self._augment, self._frontend = backgrounds, augment, frontend
+        self._seed, self._n_labels = seed, n_labels
+        self.batch_size, self.embedding_size = batch_size, embedding_size
 
-    def batch(self, epoch: int, number: int) -> tuple[Array, Array]:
-        """Model inputs [batch, n_mels, n_frames, 1] and targets [batch, n_labels]."""
-        rng = np.random.default_rng([self._seed, epoch, number])
-        pairs = [self._example(rng) for _ in range(self._batch_size)]
-        inputs = np.stack([mel for mel, _ in pairs])[..., None]
-        targets = np.stack([target for _, target in pairs])
-        return inputs, targets * (1 - self._smoothing) + self._smoothing / 2
-
-    def _example(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        first, second = self._row(rng), self._row(rng)
-        return disturb(
-            self._window(first, rng),
-            self._targets[first],
-            self._window(second, rng),
-            self._targets[second],
-            self._augment,
-            self._frontend,
-            rng,
+    def batch(self, epoch: int, number: int, rows: range | None = None) -> Batch:
+        """Batch ``number`` of ``epoch``, or these rows of it."""
+        rows = range(self.batch_size) if rows is None else rows
+        examples = [self._example(np.random.default_rng([self._seed, epoch, number, row])) for row in rows]
+        embeddings = np.zeros((len(rows), self.embedding_size), np.float32)
+        for row, example in enumerate(examples):
+            if example.embedding is not None:
+                embeddings[row] = example.embedding
+        return Batch(
+            np.stack([example.mel for example in examples])[..., None],
+            np.stack([example.targets for example in examples]),
+            np.array([example.weight for example in examples], np.float32),
+            embeddings,
+            np.array([example.embedding is not None for example in examples], np.float32),
         )
 
-    def _row(self, rng: np.random.Generator) -> int:
-        return int(rng.choice(self._rows_of[rng.integers(len(self._rows_of))]))
+    def _example(self, rng: np.random.Generator) -> Example:
+        augment, background = self._augment, None
+        if self._backgrounds is not None and rng.random() < augment.nocall_probability:
+            alone = self._backgrounds.window(rng)
+            return Example(self._disturbed(alone, [], None, rng), np.zeros(self._n_labels, np.float32))
+        first = self._draw(rng)
+        if self._backgrounds is not None and first.mixes and rng.random() < augment.background_probability:
+            background = self._backgrounds.window(rng)
+        others = [self._draw(rng) for _ in range(augment.draw_others(rng))] if first.mixes else []
+        others = [other for other in others if other.mixes]
+        mel = self._disturbed(first.mel, [other.mel for other in others], background, rng)
+        if not others:
+            return first._replace(mel=mel)
+        heard = [first, *others]
+        return Example(
+            mel,
+            np.maximum.reduce([example.targets for example in heard]),
+            float(np.mean([example.weight for example in heard])),
+        )  # what a teacher would make of the mixture is not known
 
-    def _window(self, row: int, rng: np.random.Generator) -> Array:
-        """The liveliest of a few random windows: labels of whole recordings say little about their silences."""
-        low, high = self._augment.time_stretch
-        stretch = float(rng.uniform(low, high))
-        crops = [
-            random_window(self._features[row], self._frontend.n_frames, rng, stretch) for _ in range(self._candidates)
-        ]
-        return max(crops, key=lambda crop: float(crop.std(axis=1).mean()))
+    def _draw(self, rng: np.random.Generator) -> Example:
+        chosen = int(np.searchsorted(self._until, rng.random(), side="right")) if len(self._sources) > 1 else 0
+        return self._sources[chosen].draw(rng)
 
-
-def random_window(segments: np.ndarray, n_frames: int, rng: np.random.Generator, stretch: float = 1.0) -> Array:
-    """A window [n_mels, n_frames] from features [segments, n_mels, at least n_frames].
-
-    ``stretch`` is the pace at which the frames are gone through: above 1 the window sounds faster, at its pitch. A
-    segment that is too short for it is gone through as fast as it allows.
-    """
-    segment = segments[rng.integers(len(segments))]
-    reach = stretch * (n_frames - 1)
-    reach = min(reach, segment.shape[1] - 1)
-    start = (
-        rng.uniform(0, segment.shape[1] - 1 - reach)
-        if stretch != 1.0
-        else rng.integers(segment.shape[1] - n_frames + 1)
-    )
-    at = start + np.linspace(0, reach, n_frames)
-    before = np.minimum(at.astype(int), segment.shape[1] - 2)
-    share = (at - before).astype(np.float32)
-    cut = np.asarray(segment[:, before[0] : before[-1] + 2], np.float32)
-    before = before - before[0]
-    return cut[:, before] * (1 - share) + cut[:, before + 1] * share
-
-
-def steady_windows(segments: np.ndarray, n_frames: int, at_most: int) -> Array:
-    """Evenly spread windows [n, n_mels, n_frames] of a recording, the same at every call: for validation."""
-    if segments.shape[2] == n_frames:
-        chosen = np.linspace(0, len(segments) - 1, min(at_most, len(segments))).round().astype(int)
-        return np.asarray(segments[chosen], np.float32)
-    last = segments.shape[2] - n_frames
-    starts = np.unique(np.linspace(0, last, min(at_most, 1 + -(-last // n_frames))).round().astype(int))
-    return np.stack([np.asarray(segments[0, :, s : s + n_frames], np.float32) for s in starts])
+    def _disturbed(self, mel: Array, others: list[Array], background: Array | None, rng: np.random.Generator) -> Array:
+        return disturb(mel, others, background, self._augment, self._frontend, rng)

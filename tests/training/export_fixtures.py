@@ -81,7 +81,12 @@ def random_model() -> keras.Model:
     keras.utils.set_random_seed(2021)
     # statistics that follow within a few batches
     plain = PlainCnn(
-        stem=8, blocks=(Block(16, 2), Block(24, 1), Block(32, 2)), head=48, dropout=0.2, batch_norm_momentum=0.5
+        stem=8,
+        rows=16,
+        blocks=(Block(16, 2), Block(24, 1), Block(32, 2)),
+        head=48,
+        dropout=0.2,
+        batch_norm_momentum=0.5,
     )
     model = plain.build((*SHAPE, 1), N_LABELS)
     # zero, as it starts, the last bias would be left out of the files

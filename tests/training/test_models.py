@@ -1,24 +1,40 @@
 """conf/model and the networks built from it."""
 
+import dataclasses
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from export_fixtures import group, keras_macs, random_model
+from export_fixtures import CONF, group, keras_macs, mel_like, random_model, settings
 
+from training.export_tflite import export_float32, export_int8, export_onnx
+from training.gate import gate
 from training.models import Block, ModelError, PlainCnn
 
 MEL64 = (64, 318, 1)
-PLAIN: dict[str, Any] = {"stem": 8, "blocks": ((16, 2),), "head": 16, "dropout": 0.1, "batch_norm_momentum": 0.9}
+SIZES = {  # parameters with 30 labels, most MACs
+    "tiny": (25_000, 5e6),
+    "small": (98_000, 20e6),
+    "medium": (380_000, 50e6),
+    "large": (1_480_000, 125e6),
+}
+PLAIN: dict[str, Any] = {
+    "stem": 8,
+    "rows": 16,
+    "blocks": ((16, 2),),
+    "head": 16,
+    "dropout": 0.1,
+    "batch_norm_momentum": 0.9,
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "most_macs"), [("tiny", 25_000, 5e6), ("small", 98_000, 20e6), ("medium", 323_000, 70e6)]
-)
-def test_every_conf_builds_a_model_of_the_size_it_says(name: str, parameters: int, most_macs: float) -> None:
-    model = group(f"model={name}").build(MEL64, 30)
-    assert (model.input_shape, model.output_shape) == ((None, *MEL64), (None, 30))
+@pytest.mark.parametrize("n_mels", [64, 96, 128])
+@pytest.mark.parametrize("name", SIZES)
+def test_every_conf_builds_a_model_of_the_size_it_says_whatever_the_bands(name: str, n_mels: int) -> None:
+    parameters, most_macs = SIZES[name]
+    model = group(f"model={name}").build((n_mels, 318, 1), 30)
+    assert (model.input_shape, model.output_shape) == ((None, n_mels, 318, 1), (None, 30))
     assert model.input.name == "mel"
     assert model.layers[-1].name == "logits"
     assert model.output.dtype == "float32"
@@ -26,11 +42,17 @@ def test_every_conf_builds_a_model_of_the_size_it_says(name: str, parameters: in
     assert sum(keras_macs(model)) <= most_macs
 
 
-@pytest.mark.parametrize("shape", [(64, 318, 1), (128, 318, 1), (40, 98, 1), (33, 65, 1)])
+def test_sizes_are_of_every_network_there_is() -> None:
+    assert {path.stem for path in (CONF / "model").glob("*.yaml")} == set(SIZES)
+
+
+@pytest.mark.parametrize("shape", [(64, 318, 1), (96, 318, 1), (128, 318, 1), (40, 98, 1), (33, 65, 1)])
 def test_the_mel_axis_is_weighed_row_by_row_whatever_its_height(shape: tuple[int, int, int]) -> None:
     model = group("model=tiny").build(shape, 3)
-    collapse = model.get_layer("mel_collapse")
-    assert collapse.input.shape[1] == -(-shape[0] // 8)  # three strides of 2, each rounding up
+    stem, collapse = model.get_layer("stem"), model.get_layer("mel_collapse")
+    assert stem.kernel.shape[0] >= stem.strides[0]  # no band is skipped
+    assert stem.output.shape[1] == pytest.approx(32, abs=8)
+    assert collapse.input.shape[1] == -(-stem.output.shape[1] // 4)  # two strides of 2, each rounding up
     assert collapse.kernel.shape[0] == collapse.input.shape[1]
     assert collapse.output.shape[1] == 1
 
@@ -66,6 +88,7 @@ def test_blocks_may_be_any_sequence_of_pairs() -> None:
     ("change", "told"),
     [
         ({"stem": 0}, "model.stem is 0"),
+        ({"rows": 0}, "model.rows is 0"),
         ({"head": 1.5}, "model.head is 1.5"),
         ({"blocks": ()}, "at least one row"),
         ({"blocks": ((16, 2, 2),)}, r"\[channels, stride\]"),
@@ -80,10 +103,32 @@ def test_impossible_settings_are_refused_by_name(change: dict, told: str) -> Non
 
 
 def test_a_window_that_the_strides_use_up_is_refused() -> None:
-    with pytest.raises(ModelError, match="leave 1 x 40 of a 8 x 318 mel window"):
-        group("model=small").build((8, 318, 1), 3)
+    with pytest.raises(ModelError, match="leave 1 x 40 of a 4 x 318 mel window"):
+        group("model=small").build((4, 318, 1), 3)
 
 
 def test_a_model_without_labels_is_refused() -> None:
     with pytest.raises(ModelError, match="at least one label"):
         PlainCnn(**PLAIN).build(MEL64, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_mels", [64, 96, 128])
+@pytest.mark.parametrize("name", SIZES)
+def test_every_network_passes_the_gate_with_every_number_of_bands(name: str, n_mels: int) -> None:
+    shape = (n_mels, 318)
+    keras.utils.set_random_seed(1)
+    plain = group(f"model={name}")
+    model = dataclasses.replace(plain, batch_norm_momentum=0.5).build((*shape, 1), 30)
+    for step in range(4):  # with its initial statistics a random net answers the same to everything
+        model(mel_like(8, shape, seed=step)[..., np.newaxis], training=True)
+    model.get_layer("logits").bias.assign(np.linspace(-2, -1, 30))
+    mels = mel_like(4, shape, seed=100)
+    reference = np.asarray(model(mels[..., np.newaxis], training=False))
+    float32 = export_float32(model)
+    report = gate(float32, mels, reference, settings())
+    assert report.macs == sum(keras_macs(model))
+    int8 = export_int8(model, list(mel_like(16, shape, seed=200)))
+    assert gate(int8, mels, reference, settings()).precision == "int8"
+    assert len(int8) <= {"tiny": 50e3, "small": 150e3, "medium": 500e3, "large": 1.7e6}[name]
+    export_onnx(float32, settings().onnx_opset)
