@@ -1,0 +1,317 @@
+"""The teacher: its file, the mixtures that it listens to, what it says, and what is made of that."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from labous.frontend import Frontend
+from tests.training.small_teacher import EMBEDDING, write_teacher
+from training.config import compose
+from training.datasets.base import Species
+from training.errors import ConfigError, StageError
+from training.features import conf_frontends
+from training.teacher import birdnet
+from training.teacher.birdnet import BirdNet, TeacherError
+from training.teacher.listening import Listening, Sounds
+from training.teacher.mixtures import Library, Mixer
+from training.teacher.settings import BirdNetTeacher
+from training.teacher.taught import Taught, principal_components
+
+ROBIN = Species("eurrob1", "Erithacus rubecula", "European Robin", "Rougegorge familier")
+WREN = Species("winwre4", "Troglodytes troglodytes", "Eurasian Wren", "Troglodyte mignon")
+CROW = Species("carcro1", "Corvus corone", "Carrion Crow", "Corneille noire")
+RATE = 32000
+FRONTEND: Frontend = conf_frontends()["mel64"]
+
+
+@pytest.fixture(scope="session")
+def teacher_place(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("teacher")
+    write_teacher(place, ["Gallus gallus_Fowl", "Nannus troglodytes_Eurasian Wren", "Erithacus rubecula_Robin", "x_y"])
+    return place
+
+
+@pytest.fixture(scope="session")
+def told(teacher_place) -> BirdNetTeacher:
+    """conf/teacher/birdnet.yaml, for little work."""
+    overrides = [f"teacher.path={teacher_place}", "teacher.mixtures=8", "teacher.mixtures_per_file=4"]
+    found = compose(["teacher=birdnet", *overrides, "teacher.embedding_size=5"]).teacher
+    assert isinstance(found, BirdNetTeacher)
+    return found
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tones: each recording has a pitch and length of its own, so that a spectrum tells who is in a mixture."""
+    place = tmp_path_factory.mktemp("sounds")
+    rng = np.random.default_rng(0)
+    rows = []
+    for n, (code, author, seconds) in enumerate(
+        [("eurrob1", "ann", 2.0), ("eurrob1", "ben", 7.0), ("winwre4", "ann", 30.0), ("winwre4", "cat", 5.0)]
+    ):
+        time = np.arange(int(seconds * RATE)) / RATE
+        path = place / f"{n}.wav"
+        soundfile.write(path, 0.3 * np.sin(2 * np.pi * 1000 * (n + 1) * time), RATE)
+        rows.append((f"{code}/{n}.wav", str(path), code, author))
+    noise = place / "sea.wav"
+    soundfile.write(noise, 0.1 * rng.standard_normal(3 * RATE), RATE)
+    recordings = pd.DataFrame(rows, columns=["recording_id", "path", "primary_label", "author"])
+    columns = ["recording_id", "path", "start_seconds", "end_seconds"]
+    backgrounds = pd.DataFrame(
+        [("sea.wav", str(noise), 0.0, np.nan), ("sea.wav#1", str(noise), 1.0, 2.0)], columns=columns
+    )
+    return recordings, backgrounds
+
+
+def mixer(sounds, told, **changes) -> Mixer:
+    recipe = dataclasses.replace(told, **changes)
+    return Mixer(*sounds, recipe, Library(RATE, 2**30), RATE, FRONTEND.window_samples)
+
+
+def plain(**changes) -> dict:
+    """A recipe of one recording as it is."""
+    off = {"sources": (1.0,), "speed_probability": 0.0, "tilt_probability": 0.0}
+    return {**off, "background_probability": 0.0, "background_alone": 0.0, **changes}
+
+
+def pitches(samples: np.ndarray) -> set[int]:
+    """Which of the recordings' tones sound, by number."""
+    power = np.abs(np.fft.rfft(samples)) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
+    bands = [power[np.abs(hertz - 1000 * (n + 1)) < 50].sum() for n in range(4)]
+    return {n for n, band in enumerate(bands) if band > 1e-4 * max(bands)}
+
+
+def test_the_teacher_gives_the_logits_of_its_whole_file(teacher_place):
+    from ai_edge_litert.interpreter import Interpreter
+
+    samples = np.random.default_rng(1).standard_normal(144000).astype(np.float32)
+    teacher = BirdNet(teacher_place, [ROBIN, WREN])
+    embedding = teacher.embed(samples)
+    assert embedding.shape == (EMBEDDING,) == (teacher.embedding_size,)
+    whole = Interpreter(model_path=str(birdnet.find(teacher_place)[0]))
+    whole.allocate_tensors()
+    whole.set_tensor(whole.get_input_details()[0]["index"], samples[None])
+    whole.invoke()
+    logits = whole.get_tensor(whole.get_output_details()[0]["index"])[0]
+    # the wren by its English name, whose scientific one has changed
+    np.testing.assert_allclose(teacher.logits(embedding), logits[[2, 1]], rtol=1e-4, atol=1e-5)
+
+
+def test_a_species_that_the_teacher_lacks_is_named(teacher_place):
+    with pytest.raises(TeacherError, match=r"no class for Corvus corone \(carcro1\): correct .*teacher=none"):
+        BirdNet(teacher_place, [ROBIN, CROW])
+
+
+def test_a_teacher_that_is_not_there(tmp_path):
+    with pytest.raises(TeacherError, match=r"Model_FP32.tflite is not there; install it .* teacher.path"):
+        birdnet.find(tmp_path)
+
+
+def test_labels_of_another_model(teacher_place, tmp_path):
+    model, labels = birdnet.find(teacher_place)
+    (tmp_path / model.name).write_bytes(model.read_bytes())
+    (tmp_path / labels.name).write_text(labels.read_text() + "One_more\n")
+    with pytest.raises(TeacherError, match=r"has 4 classes, and .* another number"):
+        BirdNet(tmp_path, [ROBIN])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("teacher.sources=[0.5,0.4]", "shares of 1, 2, … sources that sum to 1"),
+        ("teacher.speed=[0.0,1.2]", "slowest, fastest"),
+        ("teacher.tilt_db=[3.0]", "low, high"),
+        ("teacher.background_alone=1.5", "a probability lies between 0 and 1"),
+        ("teacher.draw_from=valid", "choose train or all"),
+        ("teacher.share=0.0", "above 0"),
+        ("teacher.temperature=0.0", "above 0"),
+        ("teacher.windows=0", "at least 1"),
+    ],
+)
+def test_impossible_values_are_refused(override, said):
+    with pytest.raises(ConfigError, match=said):
+        compose(["teacher=birdnet", override])
+
+
+def test_a_mixture_is_decided_by_its_number(sounds, told):
+    one, other = (mixer(sounds, told) for _ in range(2))
+    first, again = one.draw(np.random.default_rng([7, 1])), other.draw(np.random.default_rng([7, 1]))
+    assert first.sources == again.sources and first.background == again.background
+    np.testing.assert_array_equal(first.samples, again.samples)
+    assert first.samples.dtype == np.float32 and first.samples.shape == (FRONTEND.window_samples,)
+    assert not np.array_equal(first.samples, one.draw(np.random.default_rng([7, 2])).samples)
+
+
+def test_a_mixture_names_who_is_in_it(sounds, told):
+    ours = mixer(sounds, told, **plain(sources=(0.2, 0.4, 0.4), source_level_db=(-6.0, 0.0)))
+    ids = list(sounds[0].recording_id)
+    seen = set()
+    for n in range(40):
+        mixture = ours.draw(np.random.default_rng(n))
+        assert {ids[tone] for tone in pitches(mixture.samples)} == set(mixture.sources)
+        assert len(set(mixture.sources)) == len(mixture.sources) and mixture.background == ""
+        seen.add(len(mixture.sources))
+    assert seen == {1, 2, 3}
+
+
+def test_species_and_recordists_are_drawn_evenly(sounds, told):
+    ours = mixer(sounds, told, **plain())
+    drawn = pd.Series([ours.draw(np.random.default_rng(n)).sources[0] for n in range(400)]).value_counts()
+    assert len(drawn) == 4 and drawn.min() > 70  # 100 each, by chance 8.7 more or less
+
+
+def test_the_second_voice_has_its_level(sounds, told):
+    ours = mixer(sounds, told, **plain(sources=(0.0, 1.0), source_level_db=(-20.0, -20.0)))
+    mixture = next(
+        m
+        for m in (ours.draw(np.random.default_rng(n)) for n in range(60))
+        if m.sources == ("winwre4/2.wav", "winwre4/3.wav")
+    )
+    power = np.abs(np.fft.rfft(mixture.samples)) ** 2
+    hertz = np.fft.rfftfreq(len(mixture.samples), 1 / RATE)
+    first, second = (power[np.abs(hertz - tone) < 50].sum() for tone in (3000, 4000))
+    assert 10 * np.log10(second / first) == pytest.approx(-20, abs=0.1)
+
+
+def test_the_background_has_its_level_and_name(sounds, told):
+    ours = mixer(sounds, told, **plain(background_probability=1.0, background_snr_db=(10.0, 10.0)))
+    mixture = next(
+        m for m in (ours.draw(np.random.default_rng(n)) for n in range(60)) if m.sources == ("winwre4/2.wav",)
+    )
+    assert mixture.background in ("sea.wav", "sea.wav#1")
+    spectrum = np.fft.rfft(mixture.samples)
+    hertz = np.fft.rfftfreq(len(mixture.samples), 1 / RATE)
+    tone = np.abs(hertz - 3000) < 5
+    snr = 10 * np.log10((np.abs(spectrum[tone]) ** 2).sum() / (np.abs(spectrum[~tone]) ** 2).sum())
+    assert snr == pytest.approx(10, abs=0.1)
+
+
+def test_backgrounds_alone(sounds, told):
+    mixture = mixer(sounds, told, **plain(background_alone=1.0)).draw(np.random.default_rng(0))
+    assert mixture.sources == () and mixture.background and np.abs(mixture.samples).max() > 0.05
+
+
+def test_without_backgrounds_there_are_none(sounds, told):
+    ours = mixer((sounds[0], sounds[1].iloc[:0]), told, background_alone=1.0, background_probability=1.0)
+    assert ours.draw(np.random.default_rng(0)).background == ""
+
+
+def test_speed_changes_pitch(sounds, told):
+    ours = mixer(sounds, told, **plain(speed_probability=1.0, speed=(1.1, 1.1)))
+    mixture = next(
+        m for m in (ours.draw(np.random.default_rng(n)) for n in range(60)) if m.sources == ("winwre4/2.wav",)
+    )
+    hertz = np.fft.rfftfreq(len(mixture.samples), 1 / RATE)
+    assert hertz[np.abs(np.fft.rfft(mixture.samples)).argmax()] == pytest.approx(3300, abs=1)
+
+
+def test_a_library_keeps_to_its_bytes(sounds):
+    library = Library(RATE, 12 * RATE * 2)  # twelve seconds
+    lengths = {path: len(library.samples(path)) for path in sounds[0].path}
+    assert sum(kept.nbytes for kept in library._kept.values()) <= 30 * RATE * 2  # one at least, however long
+    assert {path: len(library.samples(path)) for path in sounds[0].path} == lengths
+
+
+@pytest.fixture
+def work(sounds, told, tmp_path) -> Listening:
+    return Listening(Sounds.of(*sounds, "r1"), (ROBIN, WREN), FRONTEND, "wasm", told, tmp_path)
+
+
+def test_listening_leaves_the_network_s_input_and_the_teacher_s_words(work, told, sounds):
+    from labous.mel import MelSpectrogram
+
+    assert work(0) == 0
+    mels, said = np.load(work.mels(0)), np.load(work.words(0))
+    assert mels.shape == (4, FRONTEND.n_mels, FRONTEND.n_frames) and mels.dtype == np.float16
+    assert said["embeddings"].shape == (4, 2, EMBEDDING) and said["logits"].shape == (4, 2, 2)
+    rng, again = np.random.default_rng([told.seed, 0]), mixer(sounds, told)
+    spectrogram = MelSpectrogram(FRONTEND)
+    for mel, sources in zip(mels, said["sources"], strict=True):
+        mixture = again.draw(rng)
+        assert "\n".join(mixture.sources) == sources
+        np.testing.assert_array_equal(mel, spectrogram(mixture.samples).astype(np.float16))
+
+
+def test_what_is_there_is_not_heard_again(work, monkeypatch):
+    work(1)
+    before = work.words(1).read_bytes(), work.mels(1).read_bytes()
+    monkeypatch.setattr(BirdNet, "embed", lambda *_: pytest.fail("the teacher was asked again"))
+    times = work.words(1).stat().st_mtime_ns, work.mels(1).stat().st_mtime_ns
+    work(1)
+    assert (work.words(1).stat().st_mtime_ns, work.mels(1).stat().st_mtime_ns) == times
+    # another front end: other inputs of the same sounds, and not a word from the teacher
+    other = dataclasses.replace(work, frontend=dataclasses.replace(FRONTEND, n_mels=80))
+    other(1)
+    assert np.load(other.mels(1)).shape == (4, 80, FRONTEND.n_frames) and other.words(1) == work.words(1)
+    work.mels(1).unlink()
+    work(1)
+    assert (work.words(1).read_bytes(), work.mels(1).read_bytes()) == before
+
+
+def test_another_revision_recipe_or_species_is_another_directory(work):
+    changes = [
+        {"sounds": dataclasses.replace(work.sounds, revision="r2")},
+        {"species": (ROBIN,)},
+        {"told": dataclasses.replace(work.told, seed=8)},
+        {"told": dataclasses.replace(work.told, speed=(0.9, 1.1))},
+    ]
+    places = [dataclasses.replace(work, **change).words_place for change in changes]
+    assert len({work.words_place, *places}) == 1 + len(places)
+    more = dataclasses.replace(work, told=dataclasses.replace(work.told, mixtures=100, share=0.5, temperature=2.0))
+    assert more.words_place == work.words_place
+
+
+def test_taught_keeps_to_what_may_be_learnt_from(work, sounds):
+    for number in range(6):
+        work(number)
+    words, mels = ([of(n) for n in range(6)] for of in (work.words, work.mels))
+    names = [f"{code}" for code in sounds[0].recording_id]
+    everything = Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, 1.0, 5)
+    some = Taught(words, mels, {*names[1:], "sea.wav"}, 1.0, 5)
+    assert 0 < len(some) < len(everything) == 24
+    said = [np.load(path) for path in words]
+    mel = np.concatenate([np.load(path) for path in mels]).astype(np.float32)
+    logits = np.concatenate([s["logits"] for s in said]).astype(np.float32)
+    sources = np.concatenate([s["sources"] for s in said])
+    background = np.concatenate([s["background"] for s in said])
+    drawn = set()
+    for n in range(200):
+        example = some.draw(np.random.default_rng(n))
+        row = int(np.flatnonzero((mel == example.mel).all(axis=(1, 2)))[0])
+        assert names[0] not in sources[row].split("\n") and background[row] != "sea.wav#1"
+        np.testing.assert_allclose(example.targets, 1 / (1 + np.exp(-logits[row].max(axis=0))), rtol=1e-5)
+        assert example.embedding is not None and example.embedding.shape == (5,)
+        drawn.add(row)
+    assert len(drawn) == len(some)
+    softer = Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, 4.0, 5).draw(np.random.default_rng(0)).targets
+    assert (np.abs(softer - 0.5) < np.abs(everything.draw(np.random.default_rng(0)).targets - 0.5)).all()
+
+
+def test_nothing_left_to_learn_from_is_said(work):
+    work(0)
+    with pytest.raises(StageError, match=r"no mixture of the training share alone; raise teacher\.mixtures"):
+        Taught([work.words(0)], [work.mels(0)], {"another"}, 1.0, 5)
+
+
+def test_principal_components_are_uncorrelated_and_ordered():
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal((500, 8)) @ rng.standard_normal((8, 8)) * 3 + 5).astype(np.float32)
+    found = principal_components(values, 4)
+    covariance = np.cov(found.T)
+    assert found.shape == (500, 4) and np.mean(np.diag(covariance)) == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-4)
+    assert (np.diff(np.diag(covariance)) <= 1e-6).all()
+
+
+def test_without_a_teacher_the_stage_leaves_a_note(tmp_path):
+    from training.teach import teach
+
+    teach(compose([f"paths.taught={tmp_path / 'taught'}"]))
+    assert '"teacher": null' in (tmp_path / "taught" / "taught.json").read_text()

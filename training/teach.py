@@ -1,0 +1,85 @@
+"""Teach: let a teacher listen to mixtures of the recordings, once, and keep what it says.
+
+``python -m training.teach teacher=birdnet`` fills ``paths.taught``; with ``teacher=none``, the default, there is
+nothing to do. What is there already is not heard again, whatever the split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pandas as pd
+
+from training.config import Settings, stage_main
+from training.console import progress, say
+from training.datasets.base import Species
+from training.files import write_text
+from training.preparation.engines import LocalEngine
+from training.prepared import read_backgrounds, read_prepared
+from training.stages import TEACH, run_stage
+from training.teacher import birdnet
+from training.teacher.listening import Listening, Sounds
+from training.teacher.settings import BirdNetTeacher
+
+
+def teach(settings: Settings) -> None:
+    """Fill ``paths.taught``.
+
+    Raises:
+        TeacherError: the teacher is not there, or does not know a species.
+    """
+    told, place = settings.teacher, settings.paths.taught
+    if not isinstance(told, BirdNetTeacher):
+        write_text(place / "taught.json", json.dumps({"teacher": None}) + "\n")
+        return
+    say(f"          {birdnet.NAME} ({birdnet.LICENCE}) teaches. {birdnet.CONSEQUENCE}", style="yellow")
+    work = listening(settings)
+    birdnet.BirdNet(told.path, work.species)  # what is wrong with the teacher is told before work begins
+    numbers = range(-(-told.mixtures // told.mixtures_per_file))
+    engine = LocalEngine(work, settings.features.workers)
+    for _ in progress(engine.run(numbers), "teacher", total=len(numbers), unit="file"):
+        pass
+    for old in work.words_place.parent.iterdir():
+        if old != work.words_place:
+            shutil.rmtree(old)
+    record = {
+        "teacher": {"name": birdnet.NAME, "licence": birdnet.LICENCE, "consequence": birdnet.CONSEQUENCE},
+        "mixtures": len(numbers) * told.mixtures_per_file,
+        "words": [work.words(n).relative_to(place).as_posix() for n in numbers],
+        "mels": [work.mels(n).relative_to(place).as_posix() for n in numbers],
+    }
+    write_text(place / "taught.json", json.dumps(record, indent=1) + "\n")
+    say(f"          {record['mixtures']} mixtures heard ({place})")
+
+
+def listening(settings: Settings) -> Listening:
+    """What a teacher is to listen to, for one and the same configuration always the same."""
+    told, prepared = settings.teacher, settings.paths.prepared
+    assert isinstance(told, BirdNetTeacher)
+    recordings, _, labels = read_prepared(prepared, settings.dataset.root)
+    backgrounds = read_backgrounds(prepared, settings.dataset.root)
+    if told.draw_from == "train":
+        recordings, backgrounds = (table[table.split == "train"] for table in (recordings, backgrounds))
+    summary = json.loads((prepared / "summary.json").read_text())
+    sounds = Sounds.of(recordings, backgrounds, summary["revision"])
+    return Listening(
+        sounds, species_of(labels), settings.frontend, settings.features.backend, told, settings.paths.taught
+    )
+
+
+def species_of(labels: pd.DataFrame) -> tuple[Species, ...]:
+    """The labels as prepare wrote them, in the order of the logits."""
+    return tuple(Species(*(str(row[f.name]) for f in dataclasses.fields(Species))) for row in labels.to_dict("records"))
+
+
+def run(settings: Settings) -> None:
+    """The stage: :func:`teach` unless its result is up to date."""
+    run_stage(TEACH, settings, teach)
+
+
+main = stage_main(run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What the teacher itself, and a logistic regression on its embeddings, make of the recordings that a run held out.
+
+``python -m training.teacher.peers experiment=… teacher=birdnet`` reads what prepare left and writes peers.npz to
+``paths.validate``, in the layout of scores.npz (see training/scores.py), so that :func:`training.scores.pooled` puts
+them beside our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from labous.detect import sigmoid
+from labous.recordings import read
+from training.conditions import Backgrounds, mixed
+from training.config import Settings, stage_main
+from training.console import progress, say
+from training.errors import ConfigError
+from training.metrics import Scores
+from training.prepared import read_backgrounds, read_prepared
+from training.scores import write_scores
+from training.teach import species_of
+from training.teacher import birdnet
+from training.teacher.settings import BirdNetTeacher
+
+Samples = NDArray[np.float32]
+PEERS = ("birdnet", "logistic_regression")
+_REGULARIZATION = 0.01  # C of the regression on standardized embeddings
+
+
+def compare(settings: Settings) -> None:
+    """Write the peers' scores of the held-out recordings: clean, and with the backgrounds that validate uses.
+
+    Raises:
+        TeacherError: the teacher is not there.
+        ConfigError: no teacher is configured.
+    """
+    told = settings.teacher
+    if not isinstance(told, BirdNetTeacher):
+        raise ConfigError("The peers are the teacher's; add teacher=birdnet.")
+    recordings, _, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
+    backgrounds = read_backgrounds(settings.paths.prepared, settings.dataset.root)
+    codes = list(labels.ebird_code)
+    teacher = birdnet.BirdNet(told.path, species_of(labels))
+    rate = settings.frontend.sample_rate
+
+    def heard(table: pd.DataFrame, sound: Callable[[str], Samples], title: str) -> list[NDArray[np.float32]]:
+        return [embeddings(sound(path), rate, teacher) for path in progress(table.path, title, total=len(table))]
+
+    train, test = (recordings[recordings.split == part].sort_values("path") for part in ("train", "test"))
+    clean = heard(train, lambda path: read(path, rate), "training share")
+    regression = Regression(clean, [codes.index(code) for code in train.primary_label], len(codes))
+    arrays = {"labels": np.array(codes), "thresholds": np.full(len(codes), settings.evaluate.plain_threshold)}
+    behind = Backgrounds(backgrounds[backgrounds.split == "test"], settings.frontend, settings.evaluate.noise_seed)
+    numbers = {path: number for number, path in enumerate(test.path)}
+    for snr_db in (None, *settings.evaluate.noise_snr_db):
+
+        def sound(path: str, snr_db: float | None = snr_db) -> Samples:
+            signal = read(path, rate)
+            return signal if snr_db is None else mixed(signal, behind.behind(signal, numbers[path]), snr_db)
+
+        kind = "recordings" if snr_db is None else f"recordings_{snr_db:g}db"
+        found = heard(test, sound, kind)
+        scores = {
+            "birdnet": [teacher.logits(windows).max(axis=0) for windows in found],
+            "logistic_regression": [regression.logits(windows).max(axis=0) for windows in found],
+        }
+        arrays |= _rows(kind, test, codes, scores)
+    write_scores(settings.paths.validate / "peers.npz", arrays)
+    say(f"          {settings.paths.validate / 'peers.npz'}: {' and '.join(PEERS)} on {len(test)} recordings")
+
+
+def embeddings(samples: Samples, sample_rate: int, teacher: birdnet.BirdNet) -> NDArray[np.float32]:
+    """The teacher's embeddings [n_windows, size] of windows that overlap by half; the last ends with the recording."""
+    import soxr
+
+    window = round(birdnet.WINDOW_SECONDS * birdnet.SAMPLE_RATE)
+    sound = np.asarray(soxr.resample(samples, sample_rate, birdnet.SAMPLE_RATE, quality="HQ"), np.float32)
+    sound = np.pad(sound, (0, max(0, window - len(sound))))
+    last = len(sound) - window
+    starts = sorted({*range(0, last + 1, window // 2), last})
+    return np.stack([teacher.embed(np.ascontiguousarray(sound[start : start + window])) for start in starts])
+
+
+class Regression:
+    """Multinomial logistic regression on standardized embeddings; every window has its recording's label.
+
+    Args:
+        found: of each recording, [n_windows, size].
+        labels: of each recording, its label's number.
+    """
+
+    def __init__(self, found: Sequence[NDArray[np.float32]], labels: Sequence[int], n_labels: int) -> None:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        self._model = make_pipeline(
+            StandardScaler(), LogisticRegression(C=_REGULARIZATION, class_weight="balanced", max_iter=500)
+        )
+        self._model.fit(np.concatenate(found), np.repeat(labels, [len(windows) for windows in found]))
+        self._n_labels = n_labels
+
+    def logits(self, windows: NDArray[np.float32]) -> Scores:
+        """[n_windows, n_labels]; very low for a label without a recording to train on."""
+        found = np.full((len(windows), self._n_labels), -1e3, np.float32)
+        found[:, self._model.classes_] = self._model.decision_function(windows)
+        return found
+
+
+def _rows(
+    kind: str, table: pd.DataFrame, codes: list[str], scores: dict[str, list[NDArray[np.float32]]]
+) -> dict[str, NDArray]:
+    truth = [
+        [code in (p, *s) for code in codes] for p, s in zip(table.primary_label, table.secondary_labels, strict=True)
+    ]
+    found = {
+        f"{kind}/names": np.array(table.recording_id, str),
+        f"{kind}/groups": np.array(table.author, str),
+        f"{kind}/truth": np.array(truth, bool),
+    }
+    for name, logits in scores.items():
+        found[f"{kind}/logits/{name}"] = np.stack(logits).astype(np.float32)
+        found[f"{kind}/probabilities/{name}"] = sigmoid(found[f"{kind}/logits/{name}"])
+    return found
+
+
+main = stage_main(compare)
+
+if __name__ == "__main__":
+    main()

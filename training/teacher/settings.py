@@ -1,0 +1,48 @@
+"""conf/teacher: no teacher, or BirdNET with the mixtures that it listens to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from training.errors import ConfigError
+from training.teacher.mixtures import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class NoTeacher:
+    """Labels alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BirdNetTeacher(Recipe):
+    """BirdNET v2.4, how much it listens to, and how much is made of what it says; conf/teacher explains each value."""
+
+    path: Path | None
+    seed: int
+    mixtures: int
+    mixtures_per_file: int
+    draw_from: str
+    windows: int
+    recordings_mb: int
+    share: float
+    temperature: float
+    embedding_weight: float
+    embedding_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mixtures", "mixtures_per_file", "windows", "recordings_mb", "embedding_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"teacher.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.draw_from not in ("train", "all"):
+            raise ConfigError(f"teacher.draw_from is {self.draw_from!r}; choose train or all.")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"teacher.share is {self.share}; it must lie above 0 and at most at 1.")
+        if self.temperature <= 0:
+            raise ConfigError(f"teacher.temperature is {self.temperature}; it must be above 0.")
+        if self.embedding_weight < 0:
+            raise ConfigError(f"teacher.embedding_weight is {self.embedding_weight}; it must be at least 0.")
+
+
+Teacher = NoTeacher | BirdNetTeacher
