@@ -6,12 +6,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
+# 1: make experiments runs those with a teacher as well, which has to be installed
+TEACHER ?= 0
 # extra settings for a run, e.g. make train ARGS="fit.epochs=60"
 ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel bench-fit bench-prepare experiments lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +57,7 @@ $(VENV)/.ready: requirements.lock runtime/pyproject.toml
 wasm: $(VENV)/.ready ## build the mel stage, melspec.wasm and the native libraries, from melspec_cpp/
 	@$(PY) melspec_cpp/build.py
 
-train: setup ## the main job: prepare, fit, export, validate, bundle (on the demo data unless ARGS says otherwise)
+train: setup ## the main job: prepare, fit, export, validate, bundle, report (on the demo data unless ARGS says otherwise)
 	@$(PY) -m training.train $(ARGS)
 
 repro: setup ## the same through DVC
@@ -93,10 +95,19 @@ notebooks: setup ## execute the notebooks (after make train)
 bench-mel: setup .venv-peers/.ready ## the mel stage against librosa and others: speed, start-up, streams
 	@python=.venv-peers/bin/python; [ -x $$python ] || python=$(PY); $$python melspec_cpp/bench/bench_mel.py $(ARGS)
 
+bench-fit: setup ## whether training waits for its batches
+	@$(PY) -m training.bench.fit $(ARGS)
+
+bench-prepare: setup ## what preparing costs: ten hours of demo recordings, native against librosa (about ten minutes)
+	@$(PY) -m training.bench.prepare $(ARGS)
+
+experiments: setup ## five folds of each experiment on real recordings (hours): make experiments ARGS="dataset.root=DIR"
+	@$(PY) -m training.experiments common30_plain common30 $(if $(filter-out 0,$(TEACHER)),common30_teacher --peers) --jobs 2 $(ARGS)
+
 lock: ## write requirements*.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o requirements.lock
 	@printf 'audioflux\nessentia\nhydra-core\nkaldi-native-fbank\nlibrosa\nrich\ntqdm\nwasmtime\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraints requirements.lock - -o requirements-peers.lock
 	@printf 'tflite-runtime==2.14.*\nnumpy<2\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements-tflite.lock
 
 clean: ## remove what runs leave behind (data, outputs, builds), not the environments
-	@rm -rf data/raw data/prepared outputs build dist bench melspec_cpp/build runtime/src/labous/melspec.wasm
+	@rm -rf data/raw data/prepared data/taught data/.*.journal.jsonl outputs build dist bench melspec_cpp/build runtime/src/labous/melspec.wasm

@@ -12,21 +12,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from labous import __version__
 from labous.archive import write_checksums
+from labous.manifest import SCHEMA_VERSION
 from labous.mel.abi import ABI_VERSION
 from training.config import Settings, stage_main
 from training.console import say
 from training.errors import StageError
 from training.files import directory_swapped_in
 from training.golden import golden_file
-from training.model_card import model_card
-from training.prepared import read_prepared, read_table
+from training.metrics import NAMES
+from training.model_card import licence_line, model_card
+from training.prepared import read_prepared
+from training.results import read_json, read_per_label
 from training.stages import BUNDLE, ROOT, run_stage
 from training.tflite_file import read_tflite
 
 _MODELS = {"float32": "model.tflite", "int8": "model_int8.tflite"}
-_METRICS = ("macro_roc_auc", "cmap", "top1", "row_f1")
 
 
 def bundle(settings: Settings) -> None:
@@ -57,13 +61,14 @@ def _check(place: Path) -> None:
 def _assemble(settings: Settings, place: Path) -> None:
     exported, validated, prepared = settings.paths.export, settings.paths.validate, settings.paths.prepared
     models = {name: _read(exported / file) for name, file in _MODELS.items()}
-    metrics = json.loads(_read(validated / "metrics.json"))
-    summary = json.loads(_read(prepared / "summary.json"))
+    metrics, summary = read_json(validated / "metrics.json"), read_json(prepared / "summary.json")
     told = settings.evaluate
     golden = golden_file(settings.frontend, models["float32"], models["int8"], told.golden_windows, told.golden_seed)
     (place / "golden").mkdir()
-    thresholds = json.loads(_read(validated / "thresholds.json"))
-    manifest = _manifest(settings, models, metrics, summary, thresholds)
+    licences = _licences(settings)
+    manifest = _manifest(settings, models, metrics, summary)
+    manifest["teacher"] = read_json(settings.paths.fit / "fit.json").get("teacher")
+    manifest["licence"] = licence_line(licences, manifest["teacher"])
     contents: dict[str, bytes] = {
         "manifest.json": _json(manifest),
         "metrics.json": _json(metrics),
@@ -71,31 +76,25 @@ def _assemble(settings: Settings, place: Path) -> None:
         "melspec.wasm": importlib.resources.files("labous").joinpath("melspec.wasm").read_bytes(),
         "labels.csv": _read(prepared / "labels.csv"),
         "golden/golden.npz": golden,
-        "MODEL_CARD.md": _card(settings, manifest, metrics, summary).encode(),
+        "MODEL_CARD.md": model_card(
+            manifest, metrics, read_per_label(validated / "per_label.csv"), licences, summary["recordists_unknown"]
+        ).encode(),
         **{file: models[name] for name, file in _MODELS.items()},
     }
     for name, content in contents.items():
         (place / name).write_bytes(content)
 
 
-def _card(settings: Settings, manifest: dict[str, Any], metrics: Any, summary: Any) -> str:
+def _licences(settings: Settings) -> pd.Series:
+    """How many recordings were trained on under each licence."""
     recordings, _, _ = read_prepared(settings.paths.prepared, settings.dataset.root)
-    licences = recordings[recordings.split == "train"].license.value_counts().sort_index()
-    return model_card(
-        manifest,
-        metrics,
-        read_table(settings.paths.validate / "per_label.csv"),
-        licences,
-        summary["recordists_unknown"],
-    )
+    return recordings[recordings.split == "train"].license.value_counts().sort_index()
 
 
-def _manifest(
-    settings: Settings, models: dict[str, bytes], metrics: Any, summary: Any, thresholds: Any
-) -> dict[str, Any]:
+def _manifest(settings: Settings, models: dict[str, bytes], metrics: Any, summary: Any) -> dict[str, Any]:
     told = settings.evaluate
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "name": settings.bundle.name or f"labous-{summary['dataset']}",
         "version": settings.bundle.version,
         "min_runtime": __version__,
@@ -119,10 +118,8 @@ def _manifest(
                 "int8": told.golden_int8_steps * _output_step(models["int8"]),
             },
         },
-        "detection": {"thresholds": thresholds},
-        "metrics": {
-            engine: {name: metrics[engine][name] for name in _METRICS} for engine in ("keras", "float32", "int8")
-        },
+        "detection": read_json(settings.paths.validate / "detection.json"),
+        "metrics": {engine: {name: metrics[engine][name] for name in NAMES} for engine in ("keras", "float32", "int8")},
         "revision": {"code": code_revision(), "data": summary["revision"]},
     }
 

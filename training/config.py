@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from labous.errors import LabousError
 from labous.frontend import Frontend
 from training.errors import ConfigError
+from training.sweeps import is_sweep, places
 
 if TYPE_CHECKING:
     from training.augment import Augment
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from training.fitting import Fit
     from training.gate import ExportSettings
     from training.models import PlainCnn
+    from training.teacher.settings import Teacher
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 _CONFIG_NAME = "config"
@@ -42,12 +45,15 @@ _QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Who computes features for training (``librosa``, ``native`` or ``wasm``), and in how many processes."""
+    """What computes features for training (``librosa``, ``native`` or ``wasm``), and who runs it, with how many."""
 
     backend: str
+    engine: str
     workers: int
 
     def __post_init__(self) -> None:
+        if self.engine not in ("local", "dask"):
+            raise ConfigError(f"features.engine is {self.engine!r}; choose local or dask.")
         if self.backend not in ("librosa", "native", "wasm"):
             raise ConfigError(f"features.backend is {self.backend!r}; choose librosa, native or wasm.")
         if self.workers < 1:
@@ -55,23 +61,45 @@ class Features:
 
 
 @dataclasses.dataclass(frozen=True)
+class Dask:
+    """Where the cluster of ``features.engine=dask`` is, and how long (s) to wait for it."""
+
+    scheduler: str | None
+    timeout: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < math.inf:
+            raise ConfigError(f"dask.timeout is {self.timeout}; it must be a number of seconds above 0.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Split:
-    """Shares of the recordings, by recordist, and of the soundscapes, by file."""
+    """Shares of the recordings, by recordist, and of the soundscapes, by file.
+
+    Where ``folds`` is a number, fold ``fold`` of as many takes the place of the share ``test``.
+    """
 
     seed: int
+    folds: int | None
+    fold: int
     valid: float
     test: float
     soundscapes_valid: float
 
     def __post_init__(self) -> None:
         for name in ("valid", "test"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"split.{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"split.{name} is {getattr(self, name)}; it must be at least 0 and below 1.")
+        if self.folds is not None and not 0 <= self.fold < self.folds >= 2:
+            raise ConfigError(
+                f"split.folds is {self.folds} and split.fold {self.fold}; there must be 2 folds or more, and they are "
+                "counted from 0."
+            )
         if not 0 <= self.soundscapes_valid < 1:
             raise ConfigError(
                 f"split.soundscapes_valid is {self.soundscapes_valid}; it must be at least 0 and below 1."
             )
-        if self.valid + self.test >= 1:
+        if self.folds is None and self.valid + self.test >= 1:
             raise ConfigError(
                 f"split.valid and split.test are {self.valid} and {self.test}; something must be left to train on."
             )
@@ -82,9 +110,12 @@ class Paths:
     """Where each stage leaves its results."""
 
     prepared: Path
+    taught: Path
     fit: Path
     export: Path
     validate: Path
+    report: Path
+    wheel: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +134,13 @@ class Settings:
     dataset: Dataset
     frontend: Frontend
     augment: Augment
+    teacher: Teacher
     model: PlainCnn
     fit: Fit
     export: ExportSettings
     evaluate: Evaluate
     features: Features
+    dask: Dask
     split: Split
     paths: Paths
     bundle: BundleSettings
@@ -115,7 +148,13 @@ class Settings:
     groups: dict[str, Any]
 
 
-_PLAIN: dict[str, type] = {"features": Features, "split": Split, "paths": Paths, "bundle": BundleSettings}
+_PLAIN: dict[str, type] = {
+    "features": Features,
+    "dask": Dask,
+    "split": Split,
+    "paths": Paths,
+    "bundle": BundleSettings,
+}
 
 
 def settings_from(config: DictConfig) -> Settings:
@@ -156,10 +195,23 @@ def _group_names() -> list[str]:
 def _build(group: str, values: Mapping[str, Any]) -> Any:
     if group not in _group_names():
         raise ConfigError(f"Configuration: unknown group {group}; the groups are {', '.join(_group_names())}.")
-    named = dict(values)
-    target_name = named.pop("_target_", None)
-    if target_name is None and group not in _PLAIN:
+    if "_target_" not in values and group not in _PLAIN:
         raise ConfigError(f"Configuration: {group} has no _target_; choose a file of conf/{group}/.")
+    return _instance(group, values)
+
+
+def _nested(where: str, value: Any) -> Any:
+    """A value of a group, with every mapping below it that has a _target_ made into what that names."""
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" in value:
+        return _instance(where, value)
+    return {key: _nested(f"{where}.{key}", below) for key, below in value.items()}
+
+
+def _instance(group: str, values: Mapping[str, Any]) -> Any:
+    named = {key: _nested(f"{group}.{key}", value) for key, value in values.items() if key != "_target_"}
+    target_name = values.get("_target_")
     try:
         target = _PLAIN[group] if target_name is None else hydra.utils.get_object(target_name)
     except (ImportError, ValueError, AttributeError) as error:
@@ -255,9 +307,11 @@ def stage_main(run: Callable[[Settings], None]) -> Callable[[], None]:
             os.environ.setdefault(name, value)
         # a sweep's lists of values compose only one by one, and what is no override is Hydra's own flag
         words = [a for a in sys.argv[1:] if ("=" in a or a[0] in "~+") and not a.startswith("-")]
-        sweeping = any(a in ("-m", "--multirun") for a in sys.argv[1:])
+        sweeping = is_sweep(sys.argv[1:])
         with told_in_a_sentence():
             compose([a for a in words if not (sweeping and "," in a)])
+        if sweeping:
+            sys.argv += places(words, CONF_DIR)
         hydra.main(version_base=None, config_path=str(CONF_DIR), config_name=_CONFIG_NAME)(task)()
 
     return main

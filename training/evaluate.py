@@ -1,37 +1,54 @@
-"""Score held-out sound, each engine on its own front end: Keras behind librosa, the .tflite files behind the wasm.
+"""Hear held-out sound, each engine on its own front end: Keras behind librosa, the .tflite files behind the wasm.
 
-The .tflite columns go the device's way, through the modules of the wheel: recordings, mel, models.
+The .tflite columns go the device's way, through the modules of the wheel: recordings, mel, models. What was heard
+becomes rows in training/rows.py and figures in training/quality.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from labous.detect import sigmoid
 from labous.frontend import Frontend
 from labous.recordings import read_blocks, windows
 from training.console import progress
 from training.errors import ConfigError
-from training.metrics import Scores, Truth
+from training.intervals import Bootstrap
+from training.metrics import Scores
 
 if TYPE_CHECKING:
     import keras
 
-ENGINES = ("keras", "float32", "int8")
+FILES = ("float32", "int8")
+ENGINES = ("keras", *FILES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """What is measured; conf/evaluate says what each value means."""
+    """What is measured and chosen; conf/evaluate says what each value means."""
 
     overlap_seconds: float
+    calibration_offset_sd: float | None
+    calibration_scale_sd: float
     threshold_grid: Sequence[float]
+    threshold_shrinkage: float
+    plain_threshold: float
+    smoothing_weights: Sequence[float]
+    confirmation_rules: Sequence[Sequence[int]]
+    least_gain: float
+    bootstrap_resamples: int
+    bootstrap_seed: int
+    bootstrap_level: float
+    noise_snr_db: Sequence[float]
+    noise_seed: int
+    phase_shift_ms: Sequence[float]
+    phase_windows: int
+    wheel: bool
+    wheel_precision: str
     engine_windows: int
     golden_windows: int
     golden_seed: int
@@ -40,12 +57,38 @@ class Evaluate:
     golden_int8_steps: int
 
     def __post_init__(self) -> None:
-        if len(self.threshold_grid) != 3 or not 0 < self.threshold_grid[0] <= self.threshold_grid[1] < 1:
-            raise ConfigError(
-                f"evaluate.threshold_grid is {list(self.threshold_grid)}; write [start, stop, step], probabilities "
-                "between 0 and 1."
-            )
-        for name in ("engine_windows", "golden_windows"):
+        for name, good, wanted in (
+            (
+                "threshold_grid",
+                len(self.threshold_grid) == 3 and 0 < self.threshold_grid[0] <= self.threshold_grid[1] < 1,
+                "write [start, stop, step], probabilities between 0 and 1",
+            ),
+            ("plain_threshold", 0 < self.plain_threshold < 1, "it must lie between 0 and 1"),
+            ("threshold_shrinkage", self.threshold_shrinkage >= 0, "it must be 0 or more"),
+            (
+                "calibration_offset_sd",
+                self.calibration_offset_sd is None or self.calibration_offset_sd > 0,
+                "it must be above 0, or null",
+            ),
+            ("calibration_scale_sd", self.calibration_scale_sd > 0, "it must be above 0"),
+            (
+                "smoothing_weights",
+                all(0 <= weight <= 1 / 3 for weight in self.smoothing_weights),
+                "each must lie between 0 and 1/3",
+            ),
+            (
+                "confirmation_rules",
+                all(len(rule) == 2 and 1 <= rule[0] <= rule[1] <= 1000 for rule in self.confirmation_rules),
+                "each must be [hits, windows], no more hits than windows",
+            ),
+            ("bootstrap_level", 0 < self.bootstrap_level < 1, "it must lie between 0 and 1"),
+            ("phase_shift_ms", all(shift >= 0 for shift in self.phase_shift_ms), "each must be 0 or more"),
+            ("wheel_precision", self.wheel_precision in FILES, "choose float32 or int8"),
+        ):  # fmt: skip
+            if not good:
+                value = getattr(self, name)
+                raise ConfigError(f"evaluate.{name} is {value if isinstance(value, float) else repr(value)}; {wanted}.")
+        for name in ("engine_windows", "golden_windows", "bootstrap_resamples", "phase_windows"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"evaluate.{name} is {getattr(self, name)}; it must be at least 1.")
 
@@ -55,18 +98,24 @@ class Evaluate:
         start, stop, step = self.threshold_grid
         return [round(float(t), 6) for t in np.arange(start, stop + step / 2, step)]
 
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """How intervals are drawn."""
+        return Bootstrap(self.bootstrap_resamples, self.bootstrap_seed, self.bootstrap_level)
+
 
 @dataclasses.dataclass(frozen=True)
 class Heard:
     """What every engine made of one recording.
 
     Attributes:
-        starts: of the windows, float64 [n_windows], s.
+        starts, ends: of the windows, float64 [n_windows], s.
         logits: by engine, float32 [n_windows, n_labels].
-        mel_difference: largest difference between librosa's and the wasm's model input.
+        mel_difference: largest difference between librosa's and the wasm's model input; 0 where Keras did not listen.
     """
 
     starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
     logits: dict[str, Scores]
     mel_difference: float
 
@@ -79,7 +128,7 @@ class Listener:
         from labous.models import open_model
         from training.features import mel_spectrogram
 
-        self._frontend = frontend
+        self.frontend = frontend
         self._reference, self._device = mel_spectrogram(frontend, "librosa"), MelSpectrogram(frontend)
         self._keras = model
         self._tflite = {"float32": open_model(float32), "int8": open_model(int8)}
@@ -90,80 +139,36 @@ class Listener:
         Raises:
             RecordingError: it cannot be read.
         """
-        rate = self._frontend.sample_rate
-        cut = list(windows(read_blocks(path, rate), self._frontend, overlap_seconds))
-        starts = np.array([window.start / rate for window in cut])
-        reference = np.stack([self._reference(window.samples) for window in cut])
+        return self.hear_samples(read_blocks(path, self.frontend.sample_rate), overlap_seconds)
+
+    def hear_samples(
+        self, blocks: Iterable[NDArray[np.float32]], overlap_seconds: float, reference: bool = True
+    ) -> Heard:
+        """The same for samples at the front end's rate, in blocks float32 [n]; Keras only where ``reference``."""
+        rate = self.frontend.sample_rate
+        cut = list(windows(blocks, self.frontend, overlap_seconds))
         device = np.stack([self._device(window.samples) for window in cut])
-        logits = {"keras": np.asarray(self._keras(reference[..., None], training=False), np.float32)}
+        logits: dict[str, Scores] = {}
+        difference = 0.0
+        if reference:
+            theirs = np.stack([self._reference(window.samples) for window in cut])
+            logits["keras"] = np.asarray(self._keras(theirs[..., None], training=False), np.float32)
+            difference = float(np.abs(theirs - device).max())
         for name, model in self._tflite.items():
             logits[name] = np.stack([model.predict(mel) for mel in device])
-        return Heard(starts, logits, float(np.abs(reference - device).max()))
+        times = np.array([(window.start, window.end) for window in cut]) / rate
+        return Heard(times[:, 0], times[:, 1], logits, difference)
+
+    def on_device(self, samples: NDArray[np.float32]) -> dict[str, Scores]:
+        """Logits [n_labels] of the two files for one window of samples [window_samples]."""
+        mel = self._device(samples)
+        return {name: model.predict(mel) for name, model in self._tflite.items()}
 
 
 def hear_all(paths: Sequence[str], listener: Listener, overlap_seconds: float) -> dict[str, Heard]:
     """Each path once, in order, with a progress bar."""
     unique = list(dict.fromkeys(paths))
     return {path: listener.hear(path, overlap_seconds) for path in progress(unique, "listening", unit="rec")}
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """Rows to be scored: their names, truth [n, n_labels], and probabilities by engine [n, n_labels]."""
-
-    names: list[str]
-    truth: Truth
-    scores: dict[str, Scores]
-
-
-def recording_rows(recordings: pd.DataFrame, heard: dict[str, Heard], codes: list[str]) -> Rows:
-    """A row a recording: its primary and secondary labels, and the highest of its windows' probabilities."""
-    truth = _truth([[p, *s] for p, s in zip(recordings.primary_label, recordings.secondary_labels, strict=True)], codes)
-    return _rows(
-        list(recordings.recording_id),
-        truth,
-        lambda engine: [heard[path].logits[engine].max(axis=0) for path in recordings.path],
-    )
-
-
-def soundscape_rows(
-    soundscapes: pd.DataFrame, heard: dict[str, Heard], codes: list[str], window_seconds: float
-) -> Rows:
-    """A row a labelled stretch, scored by the windows that share at least half of it (or of themselves)."""
-
-    def scores(engine: str) -> list[Scores]:
-        found = []
-        for path, start, end in zip(soundscapes.path, soundscapes.start_seconds, soundscapes.end_seconds, strict=True):
-            starts = heard[path].starts
-            shared = np.minimum(starts + window_seconds, end) - np.maximum(starts, start)
-            inside = shared >= 0.5 * min(window_seconds, end - start)
-            inside |= shared == shared.max()
-            found.append(heard[path].logits[engine][inside].max(axis=0))
-        return found
-
-    return _rows(list(soundscapes.row_id), _truth(list(soundscapes["labels"]), codes), scores)
-
-
-def join(*parts: Rows) -> Rows:
-    """Rows of several kinds as one set."""
-    return Rows(
-        [name for part in parts for name in part.names],
-        np.concatenate([part.truth for part in parts]),
-        {engine: np.concatenate([part.scores[engine] for part in parts]) for engine in ENGINES},
-    )
-
-
-def _rows(names: list[str], truth: Truth, logits: Callable[[str], list[Scores]]) -> Rows:
-    n_labels = truth.shape[1]
-    return Rows(
-        names,
-        truth,
-        {engine: sigmoid(np.array(logits(engine), np.float32).reshape(-1, n_labels)) for engine in ENGINES},
-    )
-
-
-def _truth(labels: Sequence[Sequence[str]], codes: list[str]) -> Truth:
-    return np.array([[code in row for code in codes] for row in labels], bool).reshape(-1, len(codes))
 
 
 def first_window(path: str, frontend: Frontend) -> NDArray[np.float32]:

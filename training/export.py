@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from training.config import Settings, stage_main
 from training.console import say
+from training.crops import random_window
 from training.export_tflite import export_float32, export_int8, export_onnx
 from training.files import write_bytes, write_text
 from training.gate import write_gated
 from training.prepared import load_fitted, read_prepared
-from training.sampler import random_window
 from training.stages import EXPORT, run_stage
 
 

@@ -19,6 +19,8 @@ from training.files import code_digest, sha256_of_file, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 _STAMP = "stamp.json"
+# what a stage leaves that no later one depends on: the same run would leave it otherwise
+_NO_RESULTS = ("checkpoint", "timing.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,13 @@ class Stage:
 # the module itself as well as its sources: it is the built one that runs
 _MEL = ("runtime/src/labous/mel", "runtime/src/labous/melspec.wasm", "melspec_cpp/include", "melspec_cpp/src")
 _DEVICE = ("runtime/src/labous", *_MEL[1:])
+_MEASURES = (
+    "training/metrics.py",
+    "training/intervals.py",
+    "training/quality.py",
+    "training/rows.py",
+    "training/scores.py",
+)
 _GATE = ("training/gate.py", "training/tflite_file.py", "training/engines.py", "training/engine_workers")
 
 PREPARE = Stage(
@@ -51,6 +60,7 @@ PREPARE = Stage(
     (
         "training/prepare.py",
         "training/prepared.py",
+        "training/preparation",
         "training/features.py",
         "training/segments.py",
         "training/splits.py",
@@ -62,19 +72,44 @@ PREPARE = Stage(
     (),
     lambda settings: settings.paths.prepared,
 )
+TEACH = Stage(
+    "teach",
+    ("frontend", "features.backend", "teacher"),
+    (
+        "training/teach.py",
+        "training/teacher",
+        "training/preparation/engines.py",
+        "training/datasets/base.py",
+        "training/features.py",
+        "training/prepared.py",
+        "training/segments.py",
+        "runtime/src/labous/recordings.py",
+        "runtime/src/labous/frontend.py",
+        *_MEL,
+    ),
+    ("prepare",),
+    lambda settings: settings.paths.taught,
+)
 FIT = Stage(
     "fit",
-    ("frontend", "augment", "model", "fit"),
+    ("frontend", "augment", "teacher", "model", "fit"),
     (
         "training/fit.py",
         "training/fitting.py",
+        "training/trainee.py",
+        "training/strategies.py",
+        "training/checkpoints.py",
+        "training/feeding.py",
         "training/sampler.py",
+        "training/sources.py",
+        "training/crops.py",
         "training/augment.py",
         "training/models.py",
         "training/metrics.py",
         "training/prepared.py",
+        "training/teacher",
     ),
-    ("prepare",),
+    ("prepare", "teach"),
     lambda settings: settings.paths.fit,
 )
 EXPORT = Stage(
@@ -83,9 +118,8 @@ EXPORT = Stage(
     (
         "training/export.py",
         "training/export_tflite.py",
-        "training/augment.py",
+        "training/crops.py",
         "training/prepared.py",
-        "training/sampler.py",
         *_GATE,
     ),
     ("prepare", "fit"),
@@ -96,13 +130,15 @@ VALIDATE = Stage(
     ("frontend", "evaluate"),
     (
         "training/validate.py",
+        "training/calibration.py",
+        "training/conditions.py",
         "training/evaluate.py",
         "training/features.py",
-        "training/metrics.py",
         "training/engines.py",
         "training/engine_workers",
         "training/prepared.py",
-        "training/report.py",
+        "training/tables.py",
+        *_MEASURES,
         *_DEVICE,
     ),
     ("prepare", "fit", "export"),
@@ -115,14 +151,38 @@ BUNDLE = Stage(
         "training/bundle.py",
         "training/golden.py",
         "training/model_card.py",
+        "training/metrics.py",
         "training/prepared.py",
+        "training/results.py",
         "training/tflite_file.py",
         *_DEVICE,
     ),
-    ("prepare", "export", "validate"),
+    ("prepare", "fit", "export", "validate"),
     lambda settings: settings.bundle.dir,
 )
-STAGES = {stage.name: stage for stage in (PREPARE, FIT, EXPORT, VALIDATE, BUNDLE)}
+REPORT = Stage(
+    "report",
+    ("dataset", "frontend", "evaluate"),
+    (
+        "training/report.py",
+        "training/report_examples.py",
+        "training/report_figures.py",
+        "training/report_page.py",
+        "training/results.py",
+        "training/engine_workers",
+        "training/features.py",
+        "training/prepared.py",
+        "training/tables.py",
+        "training/wheel.py",
+        "runtime/pyproject.toml",
+        "requirements.lock",
+        *_MEASURES,
+        *_DEVICE,
+    ),
+    ("prepare", "fit", "validate", "bundle"),
+    lambda settings: settings.paths.report,
+)
+STAGES = {stage.name: stage for stage in (PREPARE, TEACH, FIT, EXPORT, VALIDATE, BUNDLE, REPORT)}
 
 
 def run_stage(stage: Stage, settings: Settings, work: Callable[[Settings], None]) -> bool:
@@ -145,6 +205,15 @@ def run_stage(stage: Stage, settings: Settings, work: Callable[[Settings], None]
     return True
 
 
+def is_up_to_date(stage: Stage, settings: Settings) -> bool:
+    """Whether what a stage left is what it would leave now.
+
+    Raises:
+        StageError: an earlier stage has not been run with this configuration.
+    """
+    return _is_up_to_date(stage, stage.place(settings), stage_key(stage, settings))
+
+
 def _stamp_path(stage: Stage, place: Path) -> Path:
     # a bundle holds nothing but the bundle; elsewhere the stamp lies with what it vouches for, and travels with it
     return place.with_name(f".{place.name}.{_STAMP}") if stage is BUNDLE else place / _STAMP
@@ -154,13 +223,13 @@ def _outputs(place: Path) -> list[Path]:
     return sorted(
         path
         for path in place.rglob("*")
-        if path.is_file() and path != place / _STAMP and path.relative_to(place).parts[0] != "checkpoint"
+        if path.is_file() and path != place / _STAMP and path.relative_to(place).parts[0] not in _NO_RESULTS
     )
 
 
 def _fingerprint(path: Path, place: Path) -> str:
-    """sha256 of a file; of features, which are many and named by the hash of what they come from, the size."""
-    if path.relative_to(place).parts[0] == "features":
+    """sha256 of a file; of features and mixtures, many and named by the hash of what they come from, the size."""
+    if path.relative_to(place).parts[0] in ("features", "mixtures"):
         return f"{path.stat().st_size} bytes"
     return sha256_of_file(path)
 

@@ -12,8 +12,18 @@ from rich.table import Table
 
 from training.config import Settings
 from training.console import console, say
+from training.report_page import kind_name, kinds_in, shown_alarms
+from training.results import read_metrics
 
-_ROWS = (("macro ROC-AUC", "macro_roc_auc"), ("cmAP", "cmap"), ("top-1", "top1"), ("F1, row-wise", "row_f1"))
+_ROWS = (
+    ("macro ROC-AUC", "macro_roc_auc"),
+    ("cmAP", "cmap"),
+    ("padded cmAP", "padded_cmap"),
+    ("top-1", "top1"),
+    ("F1, row-wise", "row_f1"),
+    ("ECE", "ece"),
+)
+_IN_NOISE = _ROWS[:2] + _ROWS[3:4]
 _ENGINE_COLUMNS: dict[str, Literal["left", "right"]] = {
     "engine": "left",
     "version": "left",
@@ -22,13 +32,13 @@ _ENGINE_COLUMNS: dict[str, Literal["left", "right"]] = {
     "same top-1": "right",
     "status": "left",
 }
-_COLUMNS = (("Keras", "keras"), ("TFLite float32", "float32"), ("TFLite int8", "int8"))
+_COLUMNS = (("Keras", "keras"), ("TFLite float32", "float32"), ("TFLite int8", "int8"), ("wheel", "wheel"))
 
 
 def show(settings: Settings) -> None:
     """Print what was trained on, how good each file is, what it costs, and where the bundle is."""
     place = settings.bundle.dir
-    metrics = json.loads((place / "metrics.json").read_text())
+    metrics = read_metrics(settings.paths)
     manifest = json.loads((place / "manifest.json").read_text())
     prepared = json.loads((settings.paths.prepared / "summary.json").read_text())
     split = ", ".join(f"{n} {name}" for name, n in prepared["recordings_by_split"].items())
@@ -39,36 +49,54 @@ def show(settings: Settings) -> None:
     counts = f"{prepared['species']} species, {prepared['recordings']} recordings, {prepared['hours']:.2f} hours"
     say(f"{counts} ({split}){skipped}")
     _quality(metrics, manifest)
-    parity = metrics["parity"]
-    say("parity, largest difference on every held-out window:")
-    say(f"  mel wasm to librosa {parity['mel_decibels']:.1e} dB")
-    say(
-        f"  logits float32 to Keras {parity['float32_logit']:.1e}, int8 to Keras {parity['int8_logit']:.2f} "
-        f"(median {parity['int8_logit_median']:.2f}, same top-1 in {100 * parity['int8_top1_equal']:.1f} %)"
-    )
+    _parity(metrics)
     _engines(pd.read_csv(settings.paths.validate / "engines.csv"))
-    say(f"report {settings.paths.validate / 'report.html'}")
+    say(f"report {settings.paths.report / 'report.html'}")
     say(f"bundle {place}", style="bold")
+
+
+def _parity(metrics: dict[str, Any]) -> None:
+    parity, phase = metrics["parity"], metrics["phase"]
+    if parity is not None:
+        say("parity, largest difference on every held-out window:")
+        say(f"  mel wasm to librosa {parity['mel_decibels']:.1e} dB")
+        say(
+            f"  logits float32 to Keras {parity['float32_logit']:.1e}, int8 to Keras {parity['int8_logit']:.2f} "
+            f"(median {parity['int8_logit_median']:.2f}, same top-1 in {100 * parity['int8_top1_equal']:.1f} %)"
+        )
+    if phase is not None:
+        int8 = phase["int8"]
+        say(
+            f"a window begun a little later moves int8's top logit by {int8['median']:.2f} (median), "
+            f"{int8['percentile_95']:.2f} (95th percentile); another species first in {100 * int8['flips']:.1f} %"
+        )
 
 
 def _quality(metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for title, _ in _COLUMNS:
-        table.add_column(title, justify="right")
-    for kind in ("soundscapes", "recordings"):
-        if kind not in metrics["keras"]:
-            continue
-        table.add_row(f"[bold]held-out {kind}[/], {metrics['keras'][kind]['rows']} rows")
-        for title, name in _ROWS:
-            values = [metrics[engine][kind][name] for _, engine in _COLUMNS]
-            table.add_row(f"  {title}", *("–" if v is None else f"{v:.4f}" for v in values))
+    for column in ("", *(title for title, _ in _COLUMNS), "95 %, int8"):
+        table.add_column(column, justify="right" if column else "left")
+    alarms = tuple((title, name) for name, title in shown_alarms(metrics).items())
+    for kind in kinds_in(metrics):
+        background, noisy = kind == "background", "_" in kind
+        name = kind_name(kind).removeprefix("recordings, ") if noisy else f"held-out {kind_name(kind)}"
+        table.add_row(f"[bold]{name}[/], {metrics['int8'][kind]['rows']} rows")
+        for title, name in alarms if background else _IN_NOISE if noisy else _ROWS:
+            values = [metrics.get(engine, {}).get(kind, {}).get(name) for _, engine in _COLUMNS]
+            form = ".1f" if background else ".3f"
+            ends = metrics["int8"][kind]["intervals"][name]
+            shown = ["–" if v is None else format(v, form) for v in (*values, *ends)]
+            table.add_row(f"  {title}", *shown[:-2], f"{shown[-2]} – {shown[-1]}")
+    if metrics["rows_of"] is None:
+        table.add_row("[bold]quality[/]: not measured, since nothing was held out")
     models = manifest["models"]
     table.add_row("[bold]cost[/]")
     table.add_row("  parameters", *_costs(models, "parameters"))
     table.add_row("  MACs per window", *_costs(models, "macs"))
     table.add_row("  bytes", "", *(f"{models[name]['bytes']:,}" for name in ("float32", "int8")))
     console.print(table)
+    if metrics["wheel_status"] != "ok":
+        say(f"installed wheel {metrics['wheel_status']}", style="yellow")
 
 
 def _costs(models: dict[str, Any], name: str) -> list[str]:

@@ -12,9 +12,9 @@ from training.config import Settings, stage_main
 def run(settings: Settings) -> None:
     """Every stage in order, then the closing table."""
     # imported here, where Ctrl-C is already told in a sentence: they take seconds
-    from training import bundle, download, export, fit, prepare, summary, validate
+    from training import bundle, download, export, fit, prepare, report, summary, teach, validate
 
-    for stage in (download, prepare, fit, export, validate, bundle):
+    for stage in (download, prepare, teach, fit, export, validate, bundle, report):
         stage.run(settings)
     summary.show(settings)
 

@@ -1,7 +1,18 @@
 """Validate: what the exported files are worth on held-out sound, and whether every engine agrees about them.
 
-``python -m training.validate`` fills ``paths.validate``: metrics.json, thresholds.json, per_label.csv,
-predictions.csv, engines.csv, report.html and plots/.
+``python -m training.validate`` chooses, on the validation share, how probabilities are made and where they count, and
+measures on the test share. It fills ``paths.validate``:
+
+======================  ==================================================================
+metrics.json            every figure, with intervals
+detection.json          what was chosen, as the bundle's manifest has it
+scores.npz              every held-out row with its scores (training/scores.py)
+per_label.csv           a row a species
+predictions.csv         a row a held-out row: its truth, and each engine's best label
+precision_recall.csv    a curve for each engine
+reliability.csv         the int8 file's probabilities against what was there
+engines.csv             the same files in every engine
+======================  ==================================================================
 """
 
 from __future__ import annotations
@@ -9,93 +20,201 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from labous.detect import sigmoid
-from labous.frontend import Frontend
+from labous.detect import Scoring, smoothed
+from training.calibration import (
+    Detection,
+    choose_confirmation,
+    choose_smoothing,
+    choose_thresholds,
+    fit_calibration,
+)
+from training.conditions import Backgrounds, hear_in_noise, hear_shifted
 from training.config import Settings, stage_main
 from training.console import say
 from training.engines import compare
 from training.errors import StageError
-from training.evaluate import (
-    ENGINES,
-    Heard,
-    Listener,
-    Rows,
-    first_window,
-    hear_all,
-    join,
-    recording_rows,
-    soundscape_rows,
-)
+from training.evaluate import ENGINES, FILES, Evaluate, Heard, Listener, first_window, hear_all
 from training.features import mel_spectrogram
 from training.files import write_text, written_beside
-from training.metrics import best_threshold, measure, per_label_average_precision, per_label_roc_auc
-from training.prepared import load_fitted, read_prepared
-from training.report import Example, write_report
+from training.metrics import Scores, measure
+from training.prepared import load_fitted, read_backgrounds, read_prepared
+from training.quality import (
+    BACKGROUND,
+    Kind,
+    nothing_measured,
+    of_background,
+    of_rows,
+    parity,
+    shifts,
+    species_table,
+)
+from training.rows import Alarms, RowSet, Times, alarms, held_out, whole
+from training.scores import Arrays, write_scores
 from training.stages import VALIDATE, run_stage
+from training.tables import calibration_table, curves, predictions, without_nan
 
 
 def validate(settings: Settings) -> None:
-    """Measure, compare and report.
+    """Choose, measure, compare.
 
     Raises:
-        StageError: nothing was held out, or an earlier stage is missing.
+        StageError: an earlier stage is missing.
     """
-    recordings, soundscapes, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
+    told, frontend, root = settings.evaluate, settings.frontend, settings.dataset.root
+    recordings, soundscapes, labels = read_prepared(settings.paths.prepared, root)
+    backgrounds = whole(read_backgrounds(settings.paths.prepared, root))
     codes = list(labels.ebird_code)
     model, files = load_fitted(settings.paths.fit), _exported(settings.paths.export)
-    listener = Listener(model, files["model.tflite"], files["model_int8.tflite"], settings.frontend)
-    asked = recordings[recordings.split.isin(["valid", "test"])]
-    heard = hear_all([*asked.path, *soundscapes.path], listener, settings.evaluate.overlap_seconds)
+    listener = Listener(model, files["model.tflite"], files["model_int8.tflite"], frontend)
+    asked = [table[table.split.isin(["valid", "test"])] for table in (recordings, soundscapes, backgrounds)]
+    heard = hear_all([path for table in asked for path in table.path], listener, told.overlap_seconds)
+    times = {path: (h.starts, h.ends) for path, h in heard.items()}
+    valid, test = (
+        held_out(split, recordings, soundscapes, backgrounds, times, codes, frontend.window_seconds)
+        for split in ("valid", "test")
+    )
+    detection = _decide(told, valid, heard, len(codes))
+    shown = _Scored(detection, heard)
+    alarms_of = {engine: shown.alarms(test[BACKGROUND], engine) for engine in ENGINES if BACKGROUND in test}
+    kinds = {name: {e: shown.kind(rows, e) for e in ENGINES} for name, rows in test.items() if name != BACKGROUND}
+    if "recordings" in test and BACKGROUND in test:
+        behind = Backgrounds(backgrounds[backgrounds.split == "test"], frontend, told.noise_seed)
+        for snr_db in told.noise_snr_db:
+            noisy = hear_in_noise(
+                recordings[recordings.split == "test"], behind, snr_db, listener, told.overlap_seconds
+            )
+            in_noise = _Scored(detection, noisy)
+            kinds[f"recordings_{snr_db:g}db"] = {e: in_noise.kind(test["recordings"], e) for e in FILES}
 
-    def rows(split: str) -> dict[str, Rows]:
-        kinds = {
-            "recordings": recording_rows(recordings[recordings.split == split], heard, codes),
-            "soundscapes": soundscape_rows(
-                soundscapes[soundscapes.split == split], heard, codes, settings.frontend.window_seconds
-            ),
-        }
-        return {name: kind for name, kind in kinds.items() if kind.names}
-
-    valid, test = rows("valid"), rows("test")
-    if not test:
-        raise StageError("Nothing was held out to validate on; raise split.test or add recordists.")
-    chosen = join(*valid.values())
-    threshold = best_threshold(chosen.truth, chosen.scores["float32"], settings.evaluate.thresholds)
-    primary = "soundscapes" if "soundscapes" in test else "recordings"
-    metrics = _metrics(test, primary, threshold)
-    metrics["parity"] = _parity(heard, settings.frontend)
-    per_label = _per_label(recordings, test[primary], labels)
-
-    shown = _spread(recordings[recordings.split == "test"], settings.evaluate.engine_windows)
-    mel = mel_spectrogram(settings.frontend, "librosa")
-    mels = np.stack([mel(first_window(path, settings.frontend)) for path in shown.path])
-    engines = compare(files, mels, np.asarray(model(mels[..., None], training=False)))
-
+    chosen = detection.to_manifest(codes)
+    metrics: dict[str, Any] = _metrics(kinds, alarms_of, detection, told, test)
+    metrics["detection"] = {name: chosen[name] for name in ("smoothing", "confirmation")}
+    logits = {engine: [h.logits[engine] for h in heard.values()] for engine in ENGINES}
+    difference = max((h.mel_difference for h in heard.values()), default=0.0) / abs(frontend.db_scale)
+    metrics["parity"] = parity(logits, difference) if heard else None
+    spread = _spread(recordings[recordings.split == "test"], told.phase_windows)
+    before, after = hear_shifted(list(spread.path), listener, told.phase_shift_ms)
+    windows = len(before["float32"])
+    metrics["phase"] = {"windows": windows, **shifts(before, after)} if windows and told.phase_shift_ms else None
+    primary = kinds.get(metrics["rows_of"], {})
+    trained = recordings[recordings.split == "train"].primary_label.value_counts()
+    tables = {
+        "per_label": species_table(labels, trained, primary, chosen, alarms_of.get("int8"), told.bootstrap),
+        "predictions": predictions(kinds, codes),
+        "precision_recall": curves(primary),
+        "reliability": calibration_table(primary.get("int8")),
+        "engines": _engines(recordings, settings, model, files),
+    }
     place = settings.paths.validate
-    for name, table in (
-        ("per_label", per_label),
-        ("predictions", _predictions(test, codes)),
-        ("engines", engines),
-    ):
+    for name, table in tables.items():
         with written_beside(place / f"{name}.csv") as beside:
             table.to_csv(beside, index=False, float_format="%.6g")
-    write_text(place / "thresholds.json", json.dumps(dict.fromkeys(codes, threshold), indent=1) + "\n")
-    write_text(place / "metrics.json", json.dumps(_without_nan(metrics), indent=1, sort_keys=True) + "\n")
-    examples = [
-        Example(window, _heard_title(code, heard[path].logits["int8"][0], labels))
-        for window, code, path in zip(mels, shown.primary_label, shown.path, strict=True)
-    ]
-    summary = json.loads((settings.paths.prepared / "summary.json").read_text())
-    history = pd.read_csv(settings.paths.fit / "history.csv")
-    write_report(place, settings.frontend, summary, metrics, history, per_label, engines, examples)
-    said = "  ".join(f"{engine} {metrics[engine]['macro_roc_auc']:.3f}" for engine in ENGINES)
-    say(f"          macro ROC-AUC on held-out {primary}: {said}; report: {place / 'report.html'}")
+    write_scores(place / "scores.npz", _arrays(kinds, alarms_of, test, shown, codes))
+    write_text(place / "detection.json", json.dumps(chosen, indent=1) + "\n")
+    write_text(place / "metrics.json", json.dumps(without_nan(metrics), indent=1, sort_keys=True) + "\n")
+    _tell(metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """What was heard, smoothed and calibrated as was decided."""
+
+    detection: Detection
+    heard: Mapping[str, Heard]
+
+    @property
+    def times(self) -> dict[str, Times]:
+        """Starts and ends of the windows by path."""
+        return {path: (h.starts, h.ends) for path, h in self.heard.items()}
+
+    def smoothed(self, rows: RowSet, engine: str) -> dict[str, Scores]:
+        """Smoothed logits [n_windows, n_labels] of the rows' recordings, by path."""
+        return _smooth({p: self.heard[p].logits[engine] for p in rows.paths}, self.detection.scoring.neighbor_weight)
+
+    def kind(self, rows: RowSet, engine: str) -> Kind:
+        """Rows with their logits and probabilities."""
+        logits = rows.highest(self.smoothed(rows, engine))
+        return Kind(rows, logits, self.detection.scoring.calibrated(logits))
+
+    def alarms(self, rows: RowSet, engine: str) -> Alarms:
+        """False alarms on background."""
+        told = self.detection
+        probabilities = {path: told.scoring.calibrated(z) for path, z in self.smoothed(rows, engine).items()}
+        return alarms(rows, probabilities, self.times, told.thresholds, told.confirmation)
+
+
+def _smooth(logits: Mapping[str, Scores], weight: float) -> dict[str, Scores]:
+    return {path: np.array([row for _, row in smoothed(((None, r) for r in z), weight)]) for path, z in logits.items()}
+
+
+def _decide(told: Evaluate, valid: dict[str, RowSet], heard: dict[str, Heard], n_labels: int) -> Detection:
+    """Smoothing, calibration, thresholds and confirmation, from the float32 file on the validation share."""
+    if not valid:
+        return Detection.plain(n_labels, told.plain_threshold)
+    logits = {path: h.logits["float32"] for path, h in heard.items()}
+    birds = [rows for kind, rows in valid.items() if kind != BACKGROUND]
+    scenes = set(valid["soundscapes"].paths) if "soundscapes" in valid else set()
+    # a soundscape's own empty stretches are rows already
+    silent = [rows.without(scenes) for kind, rows in valid.items() if kind == BACKGROUND]
+
+    def joined(weight: float, sets: list[RowSet]) -> tuple[Any, Scores]:
+        values = _smooth({path: logits[path] for rows in sets for path in rows.paths}, weight)
+        return np.concatenate([r.truth for r in sets]), np.concatenate([r.highest(values) for r in sets])
+
+    def cmap(weight: float) -> float:
+        return measure(*joined(weight, birds), 0.0).cmap if birds else math.nan
+
+    weight = choose_smoothing(told.smoothing_weights, cmap, told.least_gain)
+    truth, highest = joined(weight, birds + silent)
+    scoring = dataclasses.replace(Scoring.plain(n_labels), neighbor_weight=weight)
+    if told.calibration_offset_sd is not None:
+        fitted = fit_calibration(truth, highest, told.calibration_offset_sd, told.calibration_scale_sd)
+        scoring = Scoring(*fitted, weight)
+    thresholds = choose_thresholds(truth, scoring.calibrated(highest), told.thresholds, told.threshold_shrinkage)
+    there: dict[str, Any] = {}
+    for rows in birds + silent:
+        for path, present in zip(rows.paths, rows.truth, strict=True):
+            there[path] = there.get(path, False) | present
+    reports = [(scoring.probabilities(logits[path]) >= thresholds, present) for path, present in there.items()]
+    return Detection(scoring, thresholds, choose_confirmation(told.confirmation_rules, reports, told.least_gain))
+
+
+def _metrics(
+    kinds: dict[str, dict[str, Kind]],
+    alarms_of: dict[str, Alarms],
+    detection: Detection,
+    told: Evaluate,
+    test: dict[str, RowSet],
+) -> dict[str, Any]:
+    """Figures by engine and kind of rows; those of the soundscapes, or else of the recordings, at the top as well."""
+    primary = next((kind for kind in ("soundscapes", "recordings") if kind in kinds), None)
+    found: dict[str, Any] = {"rows_of": primary}
+    for engine in ENGINES:
+        sets = {
+            name: of_rows(kind[engine].rows, kind[engine].probabilities, detection.thresholds, told.bootstrap)
+            for name, kind in kinds.items()
+            if engine in kind
+        }
+        if engine in alarms_of:
+            sets[BACKGROUND] = of_background(alarms_of[engine], test[BACKGROUND].groups, told.bootstrap)
+        found[engine] = {**(nothing_measured() if primary is None else sets[primary]), **sets}
+    return found
+
+
+def _engines(recordings: pd.DataFrame, settings: Settings, model: Any, files: dict[str, bytes]) -> pd.DataFrame:
+    """Every engine on some held-out windows; on some trained ones where nothing was held out."""
+    among = recordings[recordings.split == "test"]
+    shown = _spread(among if len(among) else recordings, settings.evaluate.engine_windows)
+    mel = mel_spectrogram(settings.frontend, "librosa")
+    mels = np.stack([mel(first_window(path, settings.frontend)) for path in shown.path])
+    return compare(files, mels, np.asarray(model(mels[..., None], training=False)))
 
 
 def _spread(recordings: pd.DataFrame, at_most: int) -> pd.DataFrame:
@@ -104,83 +223,52 @@ def _spread(recordings: pd.DataFrame, at_most: int) -> pd.DataFrame:
     return ordered.iloc[np.unique(np.linspace(0, len(ordered) - 1, min(at_most, len(ordered))).round().astype(int))]
 
 
-def _heard_title(code: str, logits: np.ndarray, labels: pd.DataFrame) -> str:
-    names = labels.set_index("ebird_code").common_name
-    best = np.argsort(logits)[::-1][:2]
-    heard = ", ".join(f"{labels.common_name[i]} {p:.2f}" for i, p in zip(best, sigmoid(logits[best]), strict=True))
-    return f"{names[code]}; heard (int8): {heard}"
-
-
 def _exported(place: Path) -> dict[str, bytes]:
+    names = ("model.tflite", "model_int8.tflite", "model.onnx")
     try:
-        return {name: (place / name).read_bytes() for name in ("model.tflite", "model_int8.tflite", "model.onnx")}
+        return {name: (place / name).read_bytes() for name in names}
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} is not there; run python -m training.export first.") from None
 
 
-def _metrics(test: dict[str, Rows], primary: str, threshold: float) -> dict[str, Any]:
-    """Per engine: the primary set's metrics, and every set's under its name."""
-    found: dict[str, Any] = {"rows_of": primary, "threshold": threshold}
-    for engine in ENGINES:
-        sets = {
-            name: dataclasses.asdict(measure(rows.truth, rows.scores[engine], threshold)) for name, rows in test.items()
-        }
-        found[engine] = {**sets[primary], **sets}
+def _arrays(
+    kinds: dict[str, dict[str, Kind]],
+    alarms_of: dict[str, Alarms],
+    test: dict[str, RowSet],
+    shown: _Scored,
+    codes: list[str],
+) -> Arrays:
+    """As training/scores.py describes them."""
+    found: Arrays = {"labels": np.array(codes), "thresholds": shown.detection.thresholds}
+
+    def named(kind: str, rows: RowSet) -> None:
+        for part, texts in (("names", rows.names), ("groups", rows.groups), ("sources", rows.sources)):
+            found[f"{kind}/{part}"] = np.array(texts)
+
+    for kind, engines in kinds.items():
+        rows = engines["int8"].rows
+        named(kind, rows)
+        found[f"{kind}/truth"] = rows.truth
+        for engine, values in engines.items():
+            found[f"{kind}/probabilities/{engine}"] = values.probabilities
+            found[f"{kind}/logits/{engine}"] = values.logits
+        if kind in test:
+            found[f"{kind}/starts"] = rows.where(shown.smoothed(rows, "int8"), shown.times)
+    if alarms_of:
+        named(BACKGROUND, test[BACKGROUND])
+        found[f"{BACKGROUND}/hours"] = alarms_of["int8"].hours
+        for engine, counted in alarms_of.items():
+            found[f"{BACKGROUND}/detected/{engine}"] = counted.detected
+            found[f"{BACKGROUND}/confirmed/{engine}"] = counted.confirmed
     return found
 
 
-def _parity(heard: dict[str, Heard], frontend: Frontend) -> dict[str, float]:
-    """Largest differences over every held-out window: of the front ends, and of each file from Keras."""
-    found = {"mel_decibels": max(h.mel_difference for h in heard.values()) / abs(frontend.db_scale)}
-    for name in ("float32", "int8"):
-        differences = np.concatenate([np.abs(h.logits[name] - h.logits["keras"]).max(axis=1) for h in heard.values()])
-        found[f"{name}_logit"] = float(differences.max())
-        found[f"{name}_logit_median"] = float(np.median(differences))
-        found[f"{name}_top1_equal"] = float(
-            np.mean(
-                np.concatenate(
-                    [h.logits[name].argmax(axis=1) == h.logits["keras"].argmax(axis=1) for h in heard.values()]
-                )
-            )
-        )
-    return found
-
-
-def _per_label(recordings: pd.DataFrame, rows: Rows, labels: pd.DataFrame) -> pd.DataFrame:
-    trained = recordings[recordings.split == "train"].primary_label.value_counts()
-    table = labels.copy()
-    table["train_recordings"] = table.ebird_code.map(trained).fillna(0).astype(int)
-    table["test_rows"] = rows.truth.sum(axis=0)
-    for engine in ("float32", "int8"):
-        table[f"average_precision_{engine}"] = per_label_average_precision(rows.truth, rows.scores[engine])
-        table[f"roc_auc_{engine}"] = per_label_roc_auc(rows.truth, rows.scores[engine])
-    return table
-
-
-def _predictions(test: dict[str, Rows], codes: list[str]) -> pd.DataFrame:
-    """Every held-out row with its truth, and each engine's best label and its probability."""
-    tables = []
-    for kind, rows in test.items():
-        table = pd.DataFrame(
-            {
-                "kind": kind,
-                "row": rows.names,
-                "truth": [" ".join(np.array(codes)[t]) or "nocall" for t in rows.truth],
-            }
-        )
-        for engine in ENGINES:
-            best = rows.scores[engine].argmax(axis=1)
-            table[f"best_{engine}"] = np.array(codes)[best]
-            table[f"score_{engine}"] = rows.scores[engine].max(axis=1)
-        tables.append(table)
-    return pd.concat(tables)
-
-
-def _without_nan(value: Any) -> Any:
-    """NaN is not JSON: what could not be measured is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _tell(metrics: dict[str, Any]) -> None:
+    if metrics["rows_of"] is None:
+        say("          nothing was held out: quality is not measured", style="yellow")
+        return
+    said = "  ".join(f"{engine} {metrics[engine]['macro_roc_auc']:.3f}" for engine in ENGINES)
+    say(f"          macro ROC-AUC on held-out {metrics['rows_of']}: {said}")
 
 
 def run(settings: Settings) -> None:

@@ -150,7 +150,7 @@ def manifest(synthetic: bool = False) -> dict[str, Any]:
 
     scores = {"macro_roc_auc": 0.97, "cmap": 0.8, "top1": 0.75, "row_f1": None}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "labous-test",
         "version": "0.1.0",
         "min_runtime": "0.1.0",
@@ -164,7 +164,14 @@ def manifest(synthetic: bool = False) -> dict[str, Any]:
         "models": {"float32": described("model.tflite"), "int8": described("model_int8.tflite")},
         "onnx": {"file": "model.onnx", "opset": 17},
         "golden": {"file": "golden/golden.npz", "tolerance": {"mel": 1e-5, "float32": 1e-3, "int8": 0.5}},
-        "detection": {"thresholds": {code: 0.5 for code, *_ in LABELS}},
+        "detection": {
+            "thresholds": {code: 0.5 for code, *_ in LABELS},
+            "calibration": {code: {"scale": 1.0, "offset": 0.0} for code, *_ in LABELS},
+            "smoothing": {"neighbor_weight": 0.0},
+            "confirmation": {"hits": 1, "windows": 1},
+        },
+        "licence": "recordings trained on: CC0 (3)",
+        "teacher": {"name": "Owl 3", "licence": "CC BY-NC-SA 4.0", "consequence": "Not for commercial use."},
         "metrics": {engine: dict(scores) for engine in ("keras", "float32", "int8")},
         "revision": {"code": "unknown", "data": hashlib.sha256(b"").hexdigest()},
     }  # fmt: skip

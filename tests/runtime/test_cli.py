@@ -199,7 +199,8 @@ def test_info(bundle_path: Path, zip_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["info", str(bundle_path)]) == 0
     out = capsys.readouterr().out
     for part in ("labous-test 0.1.0", "intact", "real recordings", "1x16x62x1", "FULLY_CONNECTED v1", "macro_roc_auc",
-                 "0.970", "Goéland argenté", "db_offset"):  # fmt: skip
+                 "0.970", "Goéland argenté", "db_offset", "CC0 (3)", "Owl 3", "Not for commercial use.", "calibration",
+                 "1 of 1 windows", "offset"):  # fmt: skip
         assert part in out
     assert cli.main(["info", str(zip_path)]) == 0
     assert capsys.readouterr().out == out

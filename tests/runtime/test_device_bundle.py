@@ -84,6 +84,55 @@ def test_thresholds_come_from_the_bundle_unless_overridden(bundle_path: Path, wa
     assert len(best) == 4
 
 
+def _calibrate(values: dict[str, Any]) -> None:
+    for i, (code, *_) in enumerate(bundles.LABELS):
+        values["detection"]["calibration"][code].update(scale=0.5 + i / 2, offset=i - 1.5)
+    values["detection"]["smoothing"]["neighbor_weight"] = 0.25
+
+
+def test_probabilities_are_smoothed_and_calibrated_wherever_they_come_out(bundle_path: Path, wav: Path) -> None:
+    plain = labous.load(bundle_path).predict(wav)
+    change_manifest(bundle_path, _calibrate)
+    bundle = labous.load(bundle_path)
+    found = bundle.predict(wav)
+    np.testing.assert_array_equal(found.logits, plain.logits)  # as the model gave them
+    z = plain.logits.astype(float)
+    smooth = np.stack(
+        [
+            (0.5 * z[0] + 0.25 * z[1]) / 0.75,
+            *(0.25 * z[i - 1] + 0.5 * z[i] + 0.25 * z[i + 1] for i in (1, 2)),
+            (0.5 * z[3] + 0.25 * z[2]) / 0.75,
+        ]
+    )
+    expected = 1 / (1 + np.exp(-([0.5, 1, 1.5, 2] * smooth + [-1.5, -0.5, 0.5, 1.5])))
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-5)
+    listed = list(bundle.analyze(wav, top_n=4, min_score=0.0))
+    codes = [code for code, *_ in bundles.LABELS]
+    assert [d.start for d in listed] == [start for start in found.starts for _ in codes]
+    for i, detection in enumerate(listed):
+        score = found.probabilities[i // 4, codes.index(detection.ebird_code)]
+        assert detection.score == score  # to the last bit, whichever way it is asked
+
+
+def test_thresholds_apply_to_calibrated_probabilities(bundle_path: Path, wav: Path) -> None:
+    change_manifest(bundle_path, lambda m: m["detection"]["calibration"]["hergul"].update(offset=900))
+    found = list(labous.load(bundle_path).analyze(wav, top_n=4))
+    assert [d.score for d in found if d.ebird_code == "hergul"] == [1.0] * 4
+    change_manifest(bundle_path, lambda m: m["detection"]["calibration"]["hergul"].update(offset=-900))
+    assert "hergul" not in {d.ebird_code for d in labous.load(bundle_path).analyze(wav, top_n=4)}
+
+
+def test_a_bundle_of_the_first_schema_gives_plain_sigmoids(bundle_path: Path, wav: Path) -> None:
+    def first(values: dict[str, Any]) -> None:
+        _calibrate(values)
+        values["schema_version"] = 1
+        values["detection"] = {"thresholds": values["detection"]["thresholds"]}
+
+    change_manifest(bundle_path, first)
+    found = labous.load(bundle_path).predict(wav)
+    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-found.logits.astype(float))), rtol=1e-6)
+
+
 def test_a_recording_shorter_than_a_window(bundle_path: Path, tmp_path: Path) -> None:
     bundle = labous.load(bundle_path)
     samples = audio.noise(0.3, 16_000)
@@ -130,7 +179,12 @@ def test_samples_that_cannot_be(samples: np.ndarray, why: str, bundle_path: Path
         (lambda m: m["mel"].update(file="../melspec.wasm"), "../melspec.wasm is not listed"),
         (lambda m: m["models"].pop("float32"), "no float32 model; it has: int8"),
         (lambda m: m["models"].clear(), "has no model"),
-        (lambda m: m.update(schema_version=2), "schema version 2"),
+        (
+            lambda m: m["detection"]["calibration"].pop("comcuc"),
+            "detection.calibration and labels.csv disagree about comcuc",
+        ),
+        (lambda m: m["detection"]["calibration"].update(x={"scale": 1, "offset": 0}), "disagree about x"),
+        (lambda m: m.update(schema_version=3), "schema version 3"),
     ],
 )
 def test_a_bundle_at_odds_with_itself_is_refused(change: Callable[[Any], object], why: str, bundle_path: Path) -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labous._version import __version__
+from labous.detect import Confirmation
 from labous.errors import BundleError
-from labous.manifest import Manifest
+from labous.manifest import Calibration, Manifest, Teacher
 from tests.runtime import bundles
 
 
@@ -47,11 +48,15 @@ def parent_of(values: Any, path: tuple[str | int, ...]) -> Any:
 
 MANIFEST = bundles.manifest()
 # what holds names of the bundle's own choice may lose one; the front end has its own tests
-FREE = ("models", "metrics", "golden.tolerance", "detection.thresholds")
+FREE = ("models", "metrics", "golden.tolerance", "detection.thresholds", "detection.calibration")
+OPTIONAL = ("licence", "teacher")
 REQUIRED = [
     path
     for path in leaves(MANIFEST)
-    if isinstance(path[-1], str) and dotted(path[:-1]) not in FREE and path[0] not in ("frontend", "metrics")
+    if isinstance(path[-1], str)
+    and dotted(path[:-1]) not in FREE
+    and path[0] not in ("frontend", "metrics")
+    and dotted(path) not in OPTIONAL
 ]
 TYPED = [path for path in leaves(MANIFEST) if path[0] != "frontend" and "shape" not in path[:-1]]
 
@@ -61,7 +66,12 @@ def test_every_key_is_read() -> None:
     assert manifest.frontend == bundles.FRONTEND
     assert manifest.models["int8"].input.shape == (1, 16, 62, 1)
     assert manifest.models["float32"].ops[1].name == "FULLY_CONNECTED"
-    assert manifest.thresholds["hergul"] == 0.5
+    assert manifest.detection.thresholds["hergul"] == 0.5
+    assert manifest.detection.calibration["hergul"] == Calibration(1.0, 0.0)
+    assert manifest.detection.neighbor_weight == 0.0
+    assert manifest.detection.confirmation == Confirmation(1, 1)
+    assert manifest.licence == "recordings trained on: CC0 (3)"
+    assert manifest.teacher == Teacher("Owl 3", "CC BY-NC-SA 4.0", "Not for commercial use.")
     assert manifest.metrics["keras"] == {"macro_roc_auc": 0.97, "cmap": 0.8, "top1": 0.75, "row_f1": None}
     assert manifest.golden.tolerance == {"mel": 1e-5, "float32": 1e-3, "int8": 0.5}
     assert manifest.dataset.synthetic is False
@@ -83,8 +93,8 @@ def test_a_value_of_the_wrong_type_is_named(path: tuple[str | int, ...]) -> None
     for wrong in wrongs:
         values = copy.deepcopy(MANIFEST)
         parent = parent_of(values, path)
-        if type(parent[path[-1]]) is type(wrong):
-            continue
+        if type(parent[path[-1]]) is type(wrong) or (path[-1] == "offset" and wrong == -1):
+            continue  # an offset may be negative
         parent[path[-1]] = wrong
         message = refusal(values)
         assert dotted(path) in message
@@ -99,10 +109,61 @@ def test_a_shape_that_cannot_be_is_named(shape: Any) -> None:
 
 
 def test_a_newer_schema_is_refused_with_both_versions() -> None:
-    message = refusal({"schema_version": 2, "all": "different"})
-    assert "schema version 2" in message
-    assert "reads up to 1" in message
+    message = refusal({"schema_version": 3, "all": "different"})
+    assert "schema version 3" in message
+    assert "reads up to 2" in message
     assert "pip install -U labous" in message
+
+
+def first_version() -> dict[str, Any]:
+    """A manifest as the first schema had it."""
+    values = copy.deepcopy(MANIFEST) | {"schema_version": 1}
+    values["detection"] = {"thresholds": values["detection"]["thresholds"]}
+    for name in OPTIONAL:
+        del values[name]
+    return values
+
+
+def test_the_first_schema_is_read_without_calibration() -> None:
+    manifest = parse(first_version())
+    assert manifest.detection.thresholds["hergul"] == 0.5
+    assert manifest.detection.calibration == {}
+    assert manifest.detection.neighbor_weight == 0.0
+    assert manifest.detection.confirmation == Confirmation(1, 1)
+    assert manifest.licence is None
+    assert manifest.teacher is None
+
+
+def test_what_the_first_schema_did_not_know_is_ignored_in_it() -> None:
+    values = first_version()
+    values["detection"]["calibration"] = {"hergul": {"scale": 3.0, "offset": 9.0}}
+    assert parse(values).detection.calibration == {}
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_what_a_bundle_need_not_tell_may_be_null(name: str) -> None:
+    assert getattr(parse(MANIFEST | {name: None}), name) is None
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("calibration", "hergul", "scale"), 0.0),
+        (("calibration", "hergul", "scale"), 1e6),
+        (("calibration", "hergul", "offset"), -1e6),
+        (("smoothing", "neighbor_weight"), 0.5),
+        (("confirmation", "windows"), 0),
+        (("confirmation", "windows"), 10**9),
+        (("confirmation", "hits"), 2),
+        (("confirmation", "hits"), 0),
+    ],
+)
+def test_a_rule_that_cannot_be_is_named(where: tuple[str, ...], value: float) -> None:
+    values = copy.deepcopy(MANIFEST)
+    parent_of(values["detection"], where)[where[-1]] = value
+    message = refusal(values)
+    assert f"detection.{dotted(where)} is" in message
+    assert "between" in message
 
 
 @pytest.mark.parametrize("needed", ["0.1.1", "0.2", "1", "99.0.0.dev3"])

@@ -11,7 +11,9 @@ from labous.errors import LabousError
 from training.config import CONF_DIR, compose
 
 GROUPS = ("dataset", "frontend", "augment", "model", "fit", "export", "evaluate")
-GIVEN = {"birdclef2021": ["dataset.root=."], "folder": ["dataset.root=."], "common30": ["dataset.root=."]}
+GIVEN = {
+    name: ["dataset.root=."] for name in ("birdclef2021", "folder", "common30", "common30_plain", "common30_teacher")
+}
 
 
 def files(group: str) -> list[str]:
@@ -46,6 +48,12 @@ def test_the_front_end_is_one_typed_object():
         ("frontend.f_max=20000", "f_max"),
         ("+frontend.colour=blue", "frontend.colour"),
         ("features.backend=fft", "features.backend"),
+        ("features.engine=cloud", "features.engine"),
+        ("dask.timeout=0", "dask.timeout"),
+        ("split.folds=1", "split.folds"),
+        ("split={folds:5,fold:5}", "split.fold"),
+        ("split.valid=-0.1", "split.valid"),
+        ("split={valid:0.5,test:0.5}", "split.test"),
         ("augment.gain_db=[3,-3]", "augment.gain_db"),
         ("evaluate.threshold_grid=[0.5]", "evaluate.threshold_grid"),
         ("fit.epochs=0", "fit.epochs"),

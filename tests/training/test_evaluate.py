@@ -1,60 +1,39 @@
-import numpy as np
-import pandas as pd
+"""What may be asked of the evaluation is checked before anything is heard."""
+
 import pytest
 
-from labous.detect import sigmoid
-from training.evaluate import ENGINES, Heard, join, recording_rows, soundscape_rows
-
-CODES = ["comcuc", "gretit1"]
-
-
-def heard(starts, logits):
-    logits = np.array(logits, np.float32)
-    return Heard(np.array(starts, np.float64), dict.fromkeys(ENGINES, logits), 0.0)
-
-
-def test_a_recording_scores_its_best_window_and_counts_background_species_as_there():
-    table = pd.DataFrame(
-        {"recording_id": ["a", "b"], "path": ["A", "B"], "primary_label": CODES, "secondary_labels": [["gretit1"], []]}
-    )
-    rows = recording_rows(table, {"A": heard([0, 5], [[1, -3], [-2, 4]]), "B": heard([0], [[0, 2]])}, CODES)
-    np.testing.assert_array_equal(rows.truth, [[True, True], [False, True]])
-    np.testing.assert_allclose(rows.scores["int8"], sigmoid(np.array([[1, 4], [0, 2]], np.float32)))
+from training.config import compose
+from training.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("window", "starts", "expected"),
+    "override",
     [
-        (5.0, [0, 5, 10], [0, 1, 2]),  # windows on the rows
-        (3.0, [0, 3, 6, 9, 12], [1, 2, 4]),  # each row is scored by the windows that lie mostly in it
-        (10.0, [0, 10], [0, 0, 1]),  # windows longer than a row
+        "evaluate.threshold_grid=[0.9,0.1,0.1]",
+        "evaluate.plain_threshold=1.0",
+        "evaluate.threshold_shrinkage=-1",
+        "evaluate.calibration_offset_sd=0.0",
+        "evaluate.calibration_scale_sd=0.0",
+        "evaluate.smoothing_weights=[0.5]",
+        "evaluate.confirmation_rules=[[3,2]]",
+        "evaluate.confirmation_rules=[[1]]",
+        "evaluate.bootstrap_level=95.0",
+        "evaluate.bootstrap_resamples=0",
+        "evaluate.phase_shift_ms=[-1.0]",
+        "evaluate.wheel_precision=int4",
+        "evaluate.engine_windows=0",
     ],
 )
-def test_a_stretch_is_scored_by_the_windows_that_share_it(window, starts, expected):
-    table = pd.DataFrame(
-        {
-            "row_id": ["x_5", "x_10", "x_15"],
-            "recording_id": "x",
-            "path": "X",
-            "labels": [["comcuc"], [], ["gretit1"]],
-            "start_seconds": [0.0, 5.0, 10.0],
-            "end_seconds": [5.0, 10.0, 15.0],
-        }
-    )
-    rising = np.column_stack([np.arange(len(starts)), -np.arange(len(starts))])
-    rows = soundscape_rows(table, {"X": heard(starts, rising)}, CODES, window)
-    np.testing.assert_allclose(rows.scores["keras"][:, 0], sigmoid(np.array(expected, np.float32)))
-    np.testing.assert_array_equal(rows.truth, [[True, False], [False, False], [False, True]])
+def test_what_cannot_be_is_named(override):
+    with pytest.raises(ConfigError, match=override.split("=", maxsplit=1)[0]):
+        compose([override])
 
 
-def test_rows_of_both_kinds_join():
-    table = pd.DataFrame({"recording_id": ["a"], "path": ["A"], "primary_label": ["comcuc"], "secondary_labels": [[]]})
-    rows = recording_rows(table, {"A": heard([0], [[1, 2]])}, CODES)
-    both = join(rows, rows)
-    assert both.names == ["a", "a"]
-    assert both.truth.shape == both.scores["float32"].shape == (2, 2)
-
-
-def test_no_rows_are_no_rows():
-    empty = pd.DataFrame(columns=["row_id", "recording_id", "path", "start_seconds", "end_seconds", "labels"])
-    assert soundscape_rows(empty, {}, CODES, 5.0).truth.shape == (0, 2)
+def test_calibration_noise_and_shifts_can_be_left_out():
+    told = compose(
+        ["evaluate.calibration_offset_sd=null", "evaluate.noise_snr_db=[]", "evaluate.phase_shift_ms=[]"]
+    ).evaluate
+    assert told.calibration_offset_sd is None
+    assert told.thresholds[0] == pytest.approx(0.05)
+    assert told.thresholds[-1] == pytest.approx(0.95)
+    assert told.bootstrap.level == 0.95

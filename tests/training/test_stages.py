@@ -9,13 +9,13 @@ from training import stages
 from training.config import compose
 from training.errors import StageError
 from training.files import code_digest
-from training.stages import EXPORT, FIT, PREPARE, STAGES, run_stage, stage_key
+from training.stages import EXPORT, FIT, PREPARE, STAGES, TEACH, run_stage, stage_key
 
 
 @pytest.fixture
 def settings(tmp_path):
     def made(*overrides):
-        places = [f"paths.{name}={tmp_path / name}" for name in ("prepared", "fit", "export", "validate")]
+        places = [f"paths.{name}={tmp_path / name}" for name in ("prepared", "taught", "fit", "export", "validate")]
         return compose([*places, f"bundle.dir={tmp_path / 'bundle'}", *overrides])
 
     return made
@@ -83,10 +83,12 @@ def test_changed_code_is_run_again(settings, tmp_path, monkeypatch):
 
 def test_a_stage_follows_the_one_before(settings):
     run_stage(PREPARE, settings(), Work("prepare"))
+    run_stage(TEACH, settings(), Work("teach"))
     work = Work("fit")
     assert run_stage(FIT, settings(), work)
     assert not run_stage(FIT, settings(), work)
     run_stage(PREPARE, settings("force=true"), Work("prepare", "the same again"))
+    run_stage(TEACH, settings("force=true"), Work("teach", "the same again"))
     assert run_stage(FIT, settings(), work)
 
 

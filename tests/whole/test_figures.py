@@ -27,11 +27,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout
 
 
-def test_the_int8_file_in_the_wheel_hears_the_demos_held_out_soundscapes(demo, device, tmp_path):
+def test_the_int8_file_in_the_wheel_hears_the_demos_held_out_soundscapes(demo, device):
     bundle = demo.place / "outputs/bundle"
     _, soundscapes, labels = read_prepared(demo.place / "data/prepared", demo.place / "data/raw/demo")
     rows = soundscapes[soundscapes.split == "test"]
-    heard = hear(device, bundle, "int8", [Path(path) for path in rows.path.unique()], tmp_path)
+    heard = hear(device, bundle, "int8", [Path(path) for path in rows.path.unique()])
     scores, truth = [], []
     for row in rows.itertuples():
         starts, logits = heard[Path(row.path)]
@@ -39,7 +39,14 @@ def test_the_int8_file_in_the_wheel_hears_the_demos_held_out_soundscapes(demo, d
         scores.append(sigmoid(logits[at]))
         truth.append([code in row.labels for code in labels.ebird_code])
     found = measure(np.array(truth), np.array(scores), 0.5)
-    keras = json.loads((bundle / "metrics.json").read_text())["keras"]["soundscapes"]["macro_roc_auc"]
+    metrics = json.loads((bundle / "metrics.json").read_text())
+    keras = metrics["keras"]["soundscapes"]["macro_roc_auc"]
+    # what the run itself says of the wheel, in the environment that it made
+    wheel = json.loads((demo.place / "outputs/report/wheel.json").read_text())
+    assert wheel["status"] == "ok"
+    for kind in ("soundscapes", "recordings"):
+        for name in ("macro_roc_auc", "cmap", "top1", "row_f1", "ece"):
+            assert wheel[kind][name] == pytest.approx(metrics["int8"][kind][name], abs=1e-6), (kind, name)
     print(f"\nint8 in the wheel: macro ROC-AUC {found.macro_roc_auc:.4f} on {found.rows} rows; Keras {keras:.4f}")
     assert found.macro_roc_auc >= 0.95
     assert abs(found.macro_roc_auc - keras) <= 0.01

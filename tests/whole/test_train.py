@@ -16,7 +16,7 @@ from tests.whole.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
-STAGES = ("prepare", "fit", "export", "validate", "bundle")
+STAGES = ("prepare", "fit", "export", "validate", "bundle", "report")
 
 
 def test_it_ends_with_a_table_and_a_bundle(trained):
@@ -65,6 +65,9 @@ def test_metrics_are_where_tools_look_for_them(trained):
     metrics = json.loads((trained.place / "outputs/bundle/metrics.json").read_text())
     for engine in ("keras", "float32", "int8"):
         assert {"macro_roc_auc", "cmap", "top1", "row_f1"} <= set(metrics[engine])
+    wheel = json.loads((trained.place / "outputs/report/wheel.json").read_text())
+    assert wheel["status"] == "ok"
+    assert wheel["soundscapes"]["rows"] == metrics["int8"]["soundscapes"]["rows"]
 
 
 def test_a_second_run_does_nothing(trained):

@@ -46,7 +46,7 @@ def in_other_forms(source: Path, work: Path) -> list[Path]:
     return paths
 
 
-def compare(device: Path, bundle_place: Path, keras_place: Path, paths: list[Path], work: Path) -> dict[str, float]:
+def compare(device: Path, bundle_place: Path, keras_place: Path, paths: list[Path]) -> dict[str, float]:
     """Largest differences over the recordings, and the share of windows with the same top-1."""
     import keras
 
@@ -54,7 +54,7 @@ def compare(device: Path, bundle_place: Path, keras_place: Path, paths: list[Pat
     frontend = bundle.frontend
     model = keras.saving.load_model(keras_place, compile=False)
     reference = mel_spectrogram(frontend, "librosa")
-    heard = {precision: hear(device, bundle_place, precision, paths, work) for precision in ("float32", "int8")}
+    heard = {precision: hear(device, bundle_place, precision, paths) for precision in ("float32", "int8")}
     found: dict[str, list[float]] = {"samples": [], "float32": [], "int8_share": [], "int8_top1": []}
     for path in paths:
         ours, theirs = librosa_samples(path, frontend), read(path, frontend.sample_rate)
@@ -83,13 +83,13 @@ def test_on_demo_recordings(trained, device, tmp_path):
     sources = sorted((trained.place / "data/raw/demo/train_short_audio").rglob("*.ogg"))
     paths = [*in_other_forms(sources[0], tmp_path), *sources[::7]]
     outputs = trained.place / "outputs"
-    check(compare(device, outputs / "bundle", outputs / "fit/model.keras", paths, tmp_path))
+    check(compare(device, outputs / "bundle", outputs / "fit/model.keras", paths))
 
 
 @pytest.mark.real
-def test_on_real_recordings(real_trained, device, real_audio, tmp_path):
+def test_on_real_recordings(real_trained, device, real_audio):
     paths = sorted((real_audio / "train_short_audio").rglob("*.ogg"))[::25]
     outputs = real_trained.place / "outputs"
-    found = compare(device, outputs / "bundle", outputs / "fit/model.keras", paths, tmp_path)
+    found = compare(device, outputs / "bundle", outputs / "fit/model.keras", paths)
     check(found)
     assert found["int8_top1"] >= 0.9

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from labous import recordings
 from labous.archive import read_files, write_checksums
-from labous.detect import Detection, Label, Predictions, detections, sigmoid
+from labous.detect import Detection, Label, Predictions, Scoring, detections
 from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
 from labous.manifest import Manifest, ModelFile
@@ -110,6 +110,19 @@ class Bundle:
         _ = self.mel, self.model
 
     @functools.cached_property
+    def scoring(self) -> Scoring:
+        """What makes probabilities of logits."""
+        told = self.manifest.detection
+        if not told.calibration:
+            return Scoring.plain(len(self.labels))
+        calibration = [told.calibration[label.ebird_code] for label in self.labels]
+        return Scoring(
+            np.array([c.scale for c in calibration], np.float32),
+            np.array([c.offset for c in calibration], np.float32),
+            told.neighbor_weight,
+        )
+
+    @functools.cached_property
     def mel(self) -> MelSpectrogram:
         """The front end, computed by the bundle's own WebAssembly module."""
         return MelSpectrogram(self.frontend, self._mel_engine)
@@ -182,9 +195,9 @@ class Bundle:
             raise LabousError(f"top_n is {top_n}; it must be at least 1.")
         rate = self.frontend.sample_rate
         blocks = recordings.read_blocks(path, rate)
-        for window, logits in self._logits(blocks, overlap):
+        for window, probabilities in self.scoring.follow(self._logits(blocks, overlap)):
             start, end = window.start / rate, window.end / rate
-            yield detections(str(path), start, end, sigmoid(logits), self.labels, thresholds, top_n)
+            yield detections(str(path), start, end, probabilities, self.labels, thresholds, top_n)
 
     def predict(
         self,
@@ -192,7 +205,7 @@ class Bundle:
         sample_rate: int | None = None,
         overlap: float = 0.0,
     ) -> Predictions:
-        """Every label's logit in every window of a recording.
+        """Every label's logit and probability in every window of a recording.
 
         Args:
             recording: a file, or samples in -1 … 1: [n_samples], or [n_samples, n_channels] as soundfile gives them.
@@ -211,10 +224,12 @@ class Bundle:
         else:
             blocks = recordings.resampled([_mono(recording)], sample_rate or rate, rate)
         seen = list(self._logits(blocks, overlap))
+        logits = np.array([logits for _, logits in seen], np.float32).reshape(-1, len(self.labels))
         return Predictions(
             starts=np.array([window.start for window, _ in seen], np.float64) / rate,
             ends=np.array([window.end for window, _ in seen], np.float64) / rate,
-            logits=np.array([logits for _, logits in seen], np.float32).reshape(-1, len(self.labels)),
+            logits=logits,
+            probabilities=self.scoring.probabilities(logits),
             labels=self.labels,
         )
 
@@ -242,7 +257,8 @@ class Bundle:
 
     def _thresholds(self, min_score: float | None) -> NDArray[np.float32]:
         if min_score is None:
-            return np.array([self.manifest.thresholds[label.ebird_code] for label in self.labels], np.float32)
+            thresholds = self.manifest.detection.thresholds
+            return np.array([thresholds[label.ebird_code] for label in self.labels], np.float32)
         if not 0 <= min_score <= 1:
             raise LabousError(f"min_score is {min_score}; it must be between 0 and 1.")
         return np.full(len(self.labels), min_score, np.float32)
@@ -260,13 +276,17 @@ class Bundle:
         for name, model in self.manifest.models.items():
             self._check_shape(name, "input", model, wanted_in, "the front end gives")
             self._check_shape(name, "output", model, wanted_out, f"{self.manifest.labels} needs")
-        codes = {label.ebird_code for label in self.labels}
-        if codes != set(self.manifest.thresholds):
-            odd = sorted(codes ^ set(self.manifest.thresholds))
-            raise BundleError(
-                f"Bundle {str(self.path)!r}: detection.thresholds and {self.manifest.labels} disagree about "
-                f"{', '.join(odd[:5])}; export the bundle again."
-            )
+        told, codes = self.manifest.detection, {label.ebird_code for label in self.labels}
+        by_label: dict[str, Mapping[str, object]] = {"thresholds": told.thresholds}
+        if self.manifest.schema_version >= 2:
+            by_label["calibration"] = told.calibration
+        for name, values in by_label.items():
+            if codes != set(values):
+                odd = sorted(codes ^ set(values))
+                raise BundleError(
+                    f"Bundle {str(self.path)!r}: detection.{name} and {self.manifest.labels} disagree about "
+                    f"{', '.join(odd[:5])}; export the bundle again."
+                )
 
     def _check_shape(self, name: str, side: str, model: ModelFile, wanted: tuple[int, ...], why: str) -> None:
         shape = (model.input if side == "input" else model.output).shape

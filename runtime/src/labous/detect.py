@@ -1,12 +1,15 @@
-"""From logits to detections: probabilities, thresholds, the best few of each window."""
+"""From logits to detections: smoothing, calibrated probabilities, thresholds, the best few of each window."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +48,111 @@ class Predictions:
 
     Attributes:
         starts, ends: float64 [n_windows], s from the recording's beginning.
-        logits: float32 [n_windows, n_labels].
+        logits: float32 [n_windows, n_labels], as the model gave them.
+        probabilities: float32 [n_windows, n_labels], 0 … 1, smoothed and calibrated as the bundle says; independent of
+            each other, so that they need not add up to 1.
         labels: one per column of ``logits``.
     """
 
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
     labels: tuple[Label, ...]
 
-    @property
-    def probabilities(self) -> NDArray[np.float32]:
-        """float32 [n_windows, n_labels], 0 … 1; independent of each other, so that they need not add up to 1."""
-        return sigmoid(self.logits)
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    """How a bundle makes probabilities of logits: 1 / (1 + exp(-(scale · smoothed logit + offset))).
+
+    The smoothed logit of a window is (1 - 2w) of its own and w of each neighbor's, the windows just before and after
+    it; at the ends of a recording, where one or both are missing, the weights are divided by their sum.
+
+    Attributes:
+        scale, offset: float32 [n_labels].
+        neighbor_weight: w, 0 (no smoothing) … 1/3.
+    """
+
+    scale: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    neighbor_weight: float
+
+    @classmethod
+    def plain(cls, n_labels: int) -> Scoring:
+        """Neither smoothing nor calibration: the sigmoid of the logits."""
+        return cls(np.ones(n_labels, np.float32), np.zeros(n_labels, np.float32), 0.0)
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of all windows of one recording in their order, float32 [n_windows, n_labels] to the same."""
+        found = [scores for _, scores in self.follow((None, row) for row in logits)]
+        return np.array(found, np.float32).reshape(logits.shape)
+
+    def follow(self, windows: Iterable[tuple[T, NDArray[np.float32]]]) -> Iterator[tuple[T, NDArray[np.float32]]]:
+        """The same as they come: pairs of anything and logits [n_labels] to pairs of that and probabilities.
+
+        With smoothing, each pair comes when the next window's logits are there, so one window late.
+        """
+        return ((key, self.calibrated(logits)) for key, logits in smoothed(windows, self.neighbor_weight))
+
+    def calibrated(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of smoothed logits, float32 [..., n_labels] to the same."""
+        return sigmoid(self.scale * logits + self.offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Confirmation:
+    """A species is confirmed by a window in which, with the windows before it, it was detected often enough.
+
+    Attributes:
+        hits: how many of the last ``windows`` windows must detect it.
+        windows: how many are looked at, the newest included.
+    """
+
+    hits: int
+    windows: int
+
+    def holds(self, detected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which windows confirm which species.
+
+        Args:
+            detected: bool [n_windows, n_labels], the windows of one recording in their order.
+
+        Returns:
+            bool, the same shape.
+        """
+        so_far = np.cumsum(detected, axis=0, dtype=np.int64)
+        before = np.zeros_like(so_far)
+        before[self.windows :] = so_far[: -self.windows]
+        return so_far - before >= self.hits
+
+
+def smoothed(
+    windows: Iterable[tuple[T, NDArray[np.float32]]], neighbor_weight: float
+) -> Iterator[tuple[T, NDArray[np.float32]]]:
+    """Pairs of anything and a window's logits [n_labels], those smoothed as :class:`Scoring` says."""
+    if neighbor_weight == 0:
+        yield from windows
+        return
+    before: NDArray[np.float32] | None = None
+    current: tuple[T, NDArray[np.float32]] | None = None
+    for key, logits in windows:
+        if current is not None:
+            yield current[0], _weighted(before, current[1], logits, neighbor_weight)
+            before = current[1]
+        current = key, logits
+    if current is not None:
+        yield current[0], _weighted(before, current[1], None, neighbor_weight)
+
+
+def _weighted(
+    before: NDArray[np.float32] | None, logits: NDArray[np.float32], after: NDArray[np.float32] | None, weight: float
+) -> NDArray[np.float32]:
+    side, own = np.float32(weight), np.float32(1 - 2 * weight)
+    mixed, total = own * logits, own
+    for row in (before, after):
+        if row is not None:
+            mixed, total = mixed + side * row, total + side
+    return np.asarray(mixed / total, np.float32)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

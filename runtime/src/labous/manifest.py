@@ -15,13 +15,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from labous._version import __version__
+from labous.detect import Confirmation
 from labous.errors import BundleError, FrontendError
 from labous.frontend import Frontend
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest manifest schema that this runtime reads."""
 
 _MAX_LABELS = 100_000
+_MAX_WINDOWS = 1000
+_MOST_NEIGHBOR_WEIGHT = 1 / 3
+# calibration beyond these would make certainties of everything, or overflow
+_LEAST_SCALE, _MOST_LOGITS = 1e-3, 1e3
 _DTYPES = ("float32", "int8")
 _UPGRADE = "run: pip install -U labous"
 
@@ -102,8 +107,42 @@ class Revision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What makes one label's probability of its logit: the sigmoid of scale · logit + offset."""
+
+    scale: float
+    offset: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """From logits to detections.
+
+    Attributes:
+        thresholds: a probability in 0 … 1 by ebird_code.
+        calibration: by ebird_code; empty in a bundle of schema version 1, which has none.
+        neighbor_weight: of :class:`labous.detect.Scoring`; 0 is no smoothing.
+        confirmation: when a station believes what it hears; one window of one is at once.
+    """
+
+    thresholds: Mapping[str, float]
+    calibration: Mapping[str, Calibration]
+    neighbor_weight: float
+    confirmation: Confirmation
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """The model whose opinions this one learned from, and what its licence asks of who uses this one."""
+
+    name: str
+    licence: str
+    consequence: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Everything in ``manifest.json``. ``thresholds`` maps each ebird_code to a probability in 0 … 1."""
+    """Everything in ``manifest.json``. ``licence`` and ``teacher`` are None where it does not tell."""
 
     schema_version: int
     name: str
@@ -116,9 +155,11 @@ class Manifest:
     models: Mapping[str, ModelFile]
     onnx: OnnxFile
     golden: Golden
-    thresholds: Mapping[str, float]
+    detection: Detection
     metrics: Mapping[str, Mapping[str, float | None]]
     revision: Revision
+    licence: str | None
+    teacher: Teacher | None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -167,9 +208,11 @@ class Manifest:
             models={name: _model(model) for name, model in root.object("models").objects()},
             onnx=OnnxFile(file=onnx.text("file"), opset=onnx.integer("opset")),
             golden=Golden(file=golden.text("file"), tolerance=golden.object("tolerance").numbers()),
-            thresholds=root.object("detection").object("thresholds").numbers(highest=1.0),
+            detection=_detection(root.object("detection"), root.integer("schema_version")),
             metrics={name: scores.numbers_or_null() for name, scores in root.object("metrics").objects()},
             revision=Revision(code=revision.text("code"), data=revision.text("data")),
+            licence=root.text("licence") if root.has("licence") else None,
+            teacher=_teacher(root.object("teacher")) if root.has("teacher") else None,
         )
 
 
@@ -196,6 +239,30 @@ def _release(version: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
+
+
+def _detection(detection: _Object, schema: int) -> Detection:
+    thresholds = detection.object("thresholds").numbers(highest=1.0)
+    if schema < 2:  # its thresholds are for plain sigmoids
+        return Detection(thresholds, {}, 0.0, Confirmation(1, 1))
+    confirmation = detection.object("confirmation")
+    windows = confirmation.integer("windows", lowest=1, highest=_MAX_WINDOWS)
+    return Detection(
+        thresholds=thresholds,
+        calibration={
+            code: Calibration(
+                entry.number("scale", lowest=_LEAST_SCALE, highest=_MOST_LOGITS),
+                entry.number("offset", lowest=-_MOST_LOGITS, highest=_MOST_LOGITS),
+            )
+            for code, entry in detection.object("calibration").objects()
+        },
+        neighbor_weight=detection.object("smoothing").number("neighbor_weight", highest=_MOST_NEIGHBOR_WEIGHT),
+        confirmation=Confirmation(confirmation.integer("hits", lowest=1, highest=windows), windows),
+    )
+
+
+def _teacher(teacher: _Object) -> Teacher:
+    return Teacher(name=teacher.text("name"), licence=teacher.text("licence"), consequence=teacher.text("consequence"))
 
 
 def _model(model: _Object) -> ModelFile:
@@ -245,6 +312,10 @@ class _Object:
             raise BundleError(f"manifest.json: {self._where(key)} is missing; the bundle is incomplete.")
         return self.values[key]
 
+    def has(self, key: str) -> bool:
+        """Whether an optional key is there, and not null."""
+        return self.values.get(key) is not None
+
     def text(self, key: str) -> str:
         value = self._get(key)
         if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
@@ -263,18 +334,20 @@ class _Object:
             raise self._wrong(key, "true or false")
         return value
 
-    def integer(self, key: str) -> int:
+    def integer(self, key: str, lowest: int = 0, highest: int = 2**63 - 1) -> int:
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise self._wrong(key, "a whole number, not negative")
+        if not lowest <= value <= highest:
+            raise self._wrong(key, f"between {lowest} and {highest}")
         return value
 
-    def number(self, key: str, highest: float = math.inf) -> float:
+    def number(self, key: str, highest: float = math.inf, lowest: float = 0.0) -> float:
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
             raise self._wrong(key, "a finite number")
-        if not 0 <= value <= highest:
-            raise self._wrong(key, "zero or more" if highest == math.inf else f"between 0 and {highest:g}")
+        if not lowest <= value <= highest:
+            raise self._wrong(key, "zero or more" if highest == math.inf else f"between {lowest:g} and {highest:g}")
         return float(value)
 
     def numbers(self, highest: float = math.inf) -> dict[str, float]:

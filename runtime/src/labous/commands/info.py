@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 from labous.bundle import Bundle
+from labous.manifest import Detection, Teacher
 
-_METRICS = ("macro_roc_auc", "cmap", "top1", "row_f1")
+_METRICS = ("macro_roc_auc", "cmap", "top1", "row_f1", "ece")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,8 +34,10 @@ def _lines(bundle: Bundle) -> list[str]:
                 ("needs", f"labous {manifest.min_runtime} or later"),
                 ("revision", f"code {manifest.revision.code}, data {manifest.revision.data}"),
                 ("mel module", f"{manifest.mel.file}, ABI version {manifest.mel.abi_version}"),
+                *([] if manifest.licence is None else [("licence", manifest.licence)]),
             ]
         ),
+        *_teacher_lines(manifest.teacher),
         "",
         "Front end",
         *_aligned([(name, _shown(value)) for name, value in bundle.frontend.to_dict().items()]),
@@ -57,15 +61,41 @@ def _lines(bundle: Bundle) -> list[str]:
         rows = [[engine, *(_score(scores.get(n)) for n in names)] for engine, scores in manifest.metrics.items()]
         lines += ["", "Metrics", *_table(["", *names], rows)]
     species = [
-        [d.ebird_code, d.scientific_name, d.common_name, d.french_name, f"{manifest.thresholds[d.ebird_code]:.2f}"]
-        for d in bundle.labels
+        [*dataclasses.astuple(label), *_decided(manifest.detection, label.ebird_code)] for label in bundle.labels
     ]
-    lines += [
-        "",
-        f"Species ({len(species)})",
-        *_table(["code", "scientific name", "name", "nom", "threshold"], species),
-    ]
+    header = ["code", "scientific name", "name", "nom", "threshold"]
+    if manifest.detection.calibration:
+        header += ["scale", "offset"]
+    lines += ["", "Detection", *_aligned(_rules(manifest.detection))]
+    lines += ["", f"Species ({len(species)})", *_table(header, species)]
     return lines
+
+
+def _teacher_lines(teacher: Teacher | None) -> list[str]:
+    if teacher is None:
+        return []
+    pairs = [("name", teacher.name), ("licence", teacher.licence), ("consequence", teacher.consequence)]
+    return ["", "Teacher", *_aligned(pairs)]
+
+
+def _rules(detection: Detection) -> list[tuple[str, str]]:
+    weight, confirmation = detection.neighbor_weight, detection.confirmation
+    changed = any((c.scale, c.offset) != (1.0, 0.0) for c in detection.calibration.values())
+    calibrated = "of each species by itself" if changed else "none: scores are the model's own"
+    return [
+        ("calibration", calibrated),
+        ("smoothing", f"{weight:g} of each neighboring window" if weight else "none"),
+        ("confirmation", f"{confirmation.hits} of {confirmation.windows} windows, for a station"),
+    ]
+
+
+def _decided(detection: Detection, code: str) -> list[str]:
+    """A label's threshold, and its calibration where there is one."""
+    found = [f"{detection.thresholds[code]:.2f}"]
+    if detection.calibration:
+        calibration = detection.calibration[code]
+        found += [f"{calibration.scale:.2f}", f"{calibration.offset:.2f}"]
+    return found
 
 
 def _shown(value: object) -> str:
@@ -85,7 +115,7 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     """Columns as wide as their widest cell; numbers to the right."""
     columns = list(zip(header, *rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [all(cell[:1].isdigit() or cell == "-" for cell in column[1:]) for column in columns]
+    right = [all(cell.removeprefix("-")[:1].isdigit() or cell == "-" for cell in column[1:]) for column in columns]
     return [
         "  " + "  ".join(f"{c:>{w}}" if r else f"{c:<{w}}" for c, w, r in zip(row, widths, right, strict=True)).rstrip()
         for row in [header, *rows]
