@@ -120,7 +120,7 @@ def prepare(settings: Settings) -> None:
         "backgrounds": len(backgrounds),
         "background_hours": round(float(backgrounds.seconds.sum()) / 3600, 4),
         "backgrounds_by_split": backgrounds.split.value_counts().sort_index().to_dict(),
-        **_removed_counts(removed, {s.ebird_code for s in species}),
+        **_removed_counts(notes.removed),
     }
     write_text(place / "summary.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
     _drop_stale(place / "features", {*table.feature, *backgrounds.feature})
@@ -165,15 +165,16 @@ def _unasked(split: Split) -> set[str]:
     return unasked | {TEST} if split.folds is None and split.test == 0 else unasked
 
 
-def _removed_counts(removed: pd.DataFrame, codes: set[str]) -> dict[str, Any]:
-    """How many each rule left out: in all, and of the species whose folder the recording is in."""
-    folders = removed.recording_id.map(lambda recording_id: Path(recording_id).parent.name)
-
-    def counts(rows: pd.DataFrame) -> dict[str, int]:
-        return {str(rule): int(n) for rule, n in rows.rule.value_counts().sort_index().items()}
-
-    by_species = {str(code): counts(rows) for code, rows in removed.groupby(folders) if code in codes}
-    return {"removed": counts(removed), "removed_by_species": by_species}
+def _removed_counts(removed: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """How many recordings each rule left out: in all, and of each species; ``removed`` is that of Notes."""
+    by_species: dict[str, dict[str, int]] = {}
+    for rule, counts in removed.items():
+        for code, n in counts.items():
+            by_species.setdefault(code, {})[rule] = n
+    return {
+        "removed": {rule: sum(counts.values()) for rule, counts in removed.items()},
+        "removed_by_species": by_species,
+    }
 
 
 def _check_labels(table: pd.DataFrame, codes: list[str], skipped: pd.DataFrame) -> None:

@@ -13,11 +13,11 @@ from training.config import Settings, compose
 from training.datasets.base import (
     BACKGROUND_COLUMNS,
     RECORDING_COLUMNS,
-    REMOVED_COLUMNS,
     SOUNDSCAPE_COLUMNS,
     Notes,
     Species,
 )
+from training.datasets.rules import Account
 
 RATE = 32_000
 
@@ -42,7 +42,7 @@ class Noises:
     recording_rows: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)  # id, label, author
     soundscape_rows: list[tuple[str, float, float]] = dataclasses.field(default_factory=list)  # id, start, end
     background_rows: list[tuple[str, float, float, str]] = dataclasses.field(default_factory=list)
-    removed_rows: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+    removed_rows: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)  # as an Account's
     name = "noises"
     synthetic = True
 
@@ -63,7 +63,11 @@ class Noises:
             write(root / rain, 6.0, 2000 + k)
             made.background_rows.append((rain, 0.0, float("nan"), f"weather {k // 2}"))
         made.background_rows.append(("a/0.wav", 0.25, 0.75, "person 0"))
-        made.removed_rows = [("a/x.wav", "rating", "2.0"), ("b/y.wav", "rating", "1.0"), ("z.wav", "twice", "XC1")]
+        made.removed_rows = [
+            ("a/x.wav", "rating", "2.0", "a"),
+            ("b/y.wav", "rating", "1.0", "b"),
+            ("z.wav", "twice", "XC1", "b"),
+        ]
         return made
 
     def add_recording(self, name: str, label: str, author: str, seconds: float) -> None:
@@ -95,13 +99,13 @@ class Noises:
         return pd.DataFrame(rows, columns=list(BACKGROUND_COLUMNS))
 
     def removed(self) -> pd.DataFrame:
-        return pd.DataFrame(self.removed_rows, columns=list(REMOVED_COLUMNS))
+        return Account(self.removed_rows).table()
 
     def revision(self) -> str:
         return "0" * 64
 
     def notes(self) -> Notes:
-        return Notes()
+        return Notes(removed=Account(self.removed_rows).counts())
 
 
 def settings_for(dataset: Noises, place: Path, *overrides: str) -> Settings:

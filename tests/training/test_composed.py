@@ -1,6 +1,7 @@
 """Several sources as one: no recording twice, no recordist on two sides, every path below one root."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,10 @@ def test_what_is_in_the_way_of_a_link_is_left_alone(composed, tmp_path, folder):
     (tmp_path / "all/mine").symlink_to(tmp_path)
     composed().fetch()
     assert (tmp_path / "all/mine").resolve() == folder.resolve()
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(DatasetError, match=r"mine does not exist"):
+        composed().recordings()
+    assert len(composed().backgrounds()) == 2  # of the other source
 
 
 def test_impossible_compositions_are_refused(table, folder):
@@ -242,6 +247,10 @@ def test_background_folders_are_checked_and_hidden_files_left_out(tmp_path):
     table = background_files([tmp_path / "data/noise"], tmp_path / "data")
     assert table["recording_id"].tolist() == ["noise/a.wav"]
     assert table["author"].tolist() == ["noise/a.wav"]
+    (tmp_path / "latin").mkdir()
+    (tmp_path / "latin" / os.fsdecode(b"\xe9tang.wav")).touch()
+    with pytest.raises(DatasetError, match=r"not UTF-8, '\\udce9tang\.wav': rename it"):
+        background_files([tmp_path / "latin"], tmp_path)
     for bad, said in (("nowhere", "which is no folder"), ("void", "no recording that soundfile reads")):
         with pytest.raises(DatasetError, match=said):
             background_files([tmp_path / bad], tmp_path)
@@ -270,9 +279,13 @@ def test_stretches_cover_what_the_windows_cover(cells):
 def test_backgrounds_below_a_folders_root_are_no_labels(folder):
     write_sound(folder / "noise/rain/a.wav")
     assert "noise" in {label.ebird_code for label in FolderDataset(folder).species()}
-    data = FolderDataset(folder, backgrounds=[str(folder / "noise")])
-    assert "noise" not in {label.ebird_code for label in data.species()}
-    assert data.backgrounds()["recording_id"].tolist() == ["noise/rain/a.wav"]
+    (folder.parent / "link").symlink_to(folder)
+    for named in ([str(folder / "noise")], ["noise"], "noise", [folder.parent / "link" / "noise"]):
+        data = FolderDataset(folder, backgrounds=named)
+        assert "noise" not in {label.ebird_code for label in data.species()}
+        assert [Path(path).resolve() for path in data.backgrounds()["path"]] == [folder.resolve() / "noise/rain/a.wav"]
+    with pytest.raises(DatasetError, match="names nosie, which is no folder"):
+        FolderDataset(folder, backgrounds=["nosie"]).species()
 
 
 def test_lengths_are_limited(folder, birdclef, table):
@@ -315,6 +328,9 @@ def test_brittany_is_birdclef_xeno_canto_and_folders():
         ("dataset.sources.xeno_canto.api.per_page=many", r"dataset\.sources\.xeno_canto\.api\.per_page is 'many'"),
         ("+dataset.sources.xeno_canto.api.colour=blue", r"unknown key dataset\.sources\.xeno_canto\.api\.colour"),
         ("+dataset.sources.mine=3", r"dataset\.sources\.mine is 3"),
+        ("dataset.sources=3", r"dataset\.sources is 3"),
+        ("dataset.sources.xeno_canto.api.timeout=0", r"api\.timeout 0"),
+        ("dataset.sources.xeno_canto.api.retries=-1", r"api\.retries is -1"),
     ],
 )
 def test_a_mistake_in_a_source_is_named_where_it_is(override, said):

@@ -40,11 +40,11 @@ FILES = {
 }
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], how: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for name, data in files.items():
-            file.writestr(zipfile.ZipInfo(name), data)
+            file.writestr(zipfile.ZipInfo(name), data, how)
     return buffer.getvalue()
 
 
@@ -343,15 +343,24 @@ def test_unpacking_goes_on_where_it_stopped(tmp_path):
     assert files_of(tmp_path / "a") == {"1", "2"}
 
 
-def test_damaged_archives_are_told(tmp_path):
+@pytest.mark.parametrize(
+    ("how", "at", "bits"),
+    [
+        pytest.param(zipfile.ZIP_STORED, [40], 1, id="stored"),
+        pytest.param(zipfile.ZIP_DEFLATED, [31], 4, id="deflated"),  # a kind of block that there is not
+        pytest.param(zipfile.ZIP_STORED, [6, 139], 1, id="encrypted"),  # its flag, in the file's head and the index
+    ],
+)
+def test_damaged_archives_are_told(tmp_path, how, at, bits):
     path = tmp_path / "some.zip"
-    data = bytearray(zipped({"a": b"0123456789" * 10}))
-    data[40] ^= 1
+    data = bytearray(zipped({"a": b"0123456789" * 10}, how))
+    for k in at:
+        data[k] ^= bits
     path.write_bytes(data)
     with archive.open_archive(path) as some, pytest.raises(DatasetError, match=r"some\.zip is damaged at a"):
         archive.unpack(some, tmp_path / "place", lambda _: True, progress=False)
     assert files_of(tmp_path / "place") == set()
-    path.write_bytes(data[:50])
+    path.write_bytes(data[:40])
     with pytest.raises(DatasetError, match="is not a whole zip archive"):
         archive.open_archive(path)
 

@@ -81,7 +81,7 @@ def test_the_tables(noises, tmp_path):
     assert summary["background_hours"] == round((2 * 12.5 + 6 * 6.0 + 0.5) / 3600, 4)
     assert read_table(place / "removed.csv").detail.tolist() == ["2.0", "1.0", "XC1"]
     assert summary["removed"] == {"rating": 2, "twice": 1}
-    assert summary["removed_by_species"] == {"a": {"rating": 1}, "b": {"rating": 1}}
+    assert summary["removed_by_species"] == {"a": {"rating": 1}, "b": {"rating": 1, "twice": 1}}
 
 
 def test_no_backgrounds_is_an_empty_table(noises, tmp_path):
@@ -188,16 +188,14 @@ def test_a_lost_or_cut_feature_is_computed_again(noises, tmp_path, settled, deco
     assert contents(place) == first
 
 
-def test_what_could_not_be_read_is_tried_again(noises, tmp_path, settled, monkeypatch):
+def test_what_could_not_be_read_is_tried_again(noises, tmp_path, settled):
     place = tmp_path / "prepared"
-    with monkeypatch.context() as patch:
-        patch.setattr(segments, "check_seen", lambda job: None)
-        damaged = noises.root / "a/1.wav"
-        whole = damaged.read_bytes()
-        damaged.write_bytes(whole[:1000])
-        prepare(settings_for(noises, place))
-        assert len(read_table(place / "skipped.csv")) == 1
-        damaged.write_bytes(whole)
+    damaged = noises.root / "a/1.wav"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:1000])
+    prepare(settings_for(noises, place))
+    assert len(read_table(place / "skipped.csv")) == 1
+    damaged.write_bytes(whole)
     prepare(settings_for(noises, place))
     assert read_table(place / "skipped.csv").empty
 
@@ -245,17 +243,9 @@ def test_few_jobs_are_on_their_way_at_once(work, tmp_path):
     assert taken == done + 1 == 100
 
 
-class KilledWork(Extraction):
-    """Work that ends its process."""
-
-    def __call__(self, job):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_worker_that_is_killed_is_told(work):
-    killed = KilledWork(work.frontend, work.backend, work.code, work.place)
+def test_a_worker_that_is_killed_is_told():
     with pytest.raises(StageError, match=r"worker process ended .* continues"):
-        list(LocalEngine(killed, 2).run([Job("r.wav", (WHOLE,), -1)]))
+        list(LocalEngine(signal.raise_signal, 2).run([signal.SIGKILL]))
 
 
 @pytest.mark.slow

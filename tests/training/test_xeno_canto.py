@@ -26,6 +26,7 @@ class XenoCanto:
         self.trouble: list[Answer] = []  # answers to the next searches, before it behaves
         self.cuts: dict[str, list[int]] = {}  # by number, bytes after which the next answers break off
         self.gone: dict[str, int] = {}  # by number, the status instead of the file
+        self.pages: set[str] = set()  # numbers for which a web page comes instead of the file
         self.url = ""
 
     def add(self, number: int, name: str = "Erithacus rubecula", **more: object) -> None:
@@ -46,6 +47,8 @@ class XenoCanto:
         number = request.path.split("/")[1]
         if number in self.gone:
             return Answer(self.gone[number])
+        if number in self.pages:
+            return Answer(200, b"<html>", {"Content-Type": "text/html"})
         cut = self.cuts[number].pop(0) if self.cuts.get(number) else None
         return file_answer(request, self.data(number), f'"{number}"', cut)
 
@@ -172,7 +175,7 @@ def test_rules_leave_out_and_say_so(service, dataset, waits):
     service.add(7, file="")
     service.add(8)
     service.gone["8"] = 410
-    data = dataset(licenses=["by-nc-sa"], min_quality="C", min_seconds=2.0, max_seconds=180)
+    data = dataset(licenses="by-nc-sa", min_quality="C", min_seconds=2.0, max_seconds=180)
     data.fetch(progress=False)
     assert service.server.asked("GET", "/api")[0].query["query"] == (
         'sp:"erithacus rubecula" grp:birds q:">D" len:"2-180"'
@@ -262,12 +265,39 @@ def test_a_broken_download_is_continued_in_the_same_run_and_in_the_next(service,
     assert not [name for name in files_of(data.root) if name.endswith((".part", ".etag"))]
 
 
+def test_an_older_part_never_passes_for_one_of_the_new_file(service, dataset, monkeypatch):
+    service.add(1)
+    data = dataset()
+    part = data.root / "eurrob1/.XC1.mp3.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"older")
+    part.with_name(".XC1.mp3.etag").write_text('"0"')
+    opened = Path.open
+
+    def interrupted(path, *how, **more):
+        if path == part:
+            raise KeyboardInterrupt
+        return opened(path, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            data.fetch(progress=False)
+    data.fetch(progress=False)
+    assert (data.root / "eurrob1/XC1.mp3").read_bytes() == service.data("1")
+    part.write_bytes(service.data("1"))  # all was there but the name
+    part.with_name(".XC1.mp3.etag").write_text('"1"')
+    (data.root / "eurrob1/XC1.mp3").unlink()
+    data.fetch(progress=False)
+    assert (data.root / "eurrob1/XC1.mp3").read_bytes() == service.data("1")
+
+
 def test_what_is_not_xeno_canto_is_told(service, dataset, monkeypatch):
     service.trouble = [Answer(200, b"<html>")]
     with pytest.raises(DatasetError, match="something else than JSON"):
         dataset().fetch(progress=False)
     service.trouble = [Answer(200, b'{"numPages": 1}')]
-    with pytest.raises(DatasetError, match="has no 'recordings'"):
+    with pytest.raises(DatasetError, match=r"no page of recordings \('recordings'\)"):
         dataset().fetch(progress=False)
     service.trouble = [Answer(400, json.dumps({"message": f"bad tag {KEY}"}).encode())]
     with pytest.raises(DatasetError, match=r"answered 400 to the query .*: bad tag …") as error:
@@ -276,6 +306,9 @@ def test_what_is_not_xeno_canto_is_told(service, dataset, monkeypatch):
     service.add(1)
     service.gone["1"] = 403
     with pytest.raises(DatasetError, match="answered 403 when asked for XC1"):
+        dataset().fetch(progress=False)
+    service.pages = {service.gone.popitem()[0]}
+    with pytest.raises(DatasetError, match=r"answered with a web page instead of XC1\.mp3"):
         dataset().fetch(progress=False)
 
 
@@ -321,7 +354,13 @@ def test_licenses_and_lengths_are_understood():
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"min_quality": "F"}, "min_quality is 'F'"), ({"min_seconds": 9, "max_seconds": 3}, "is 9 and")],
+    [
+        ({"min_quality": "F"}, "min_quality is 'F'"),
+        ({"min_seconds": 9, "max_seconds": 3}, "is 9 and"),
+        ({"max_seconds": "long"}, "max_seconds is 'long'"),
+        ({"max_recordings": "many"}, "max_recordings is 'many'"),
+        ({"max_recordings": 0}, "max_recordings is 0"),
+    ],
 )
 def test_impossible_settings_are_refused(dataset, change, said):
     with pytest.raises(DatasetError, match=said):

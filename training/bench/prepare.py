@@ -44,9 +44,10 @@ def main() -> None:
     parser.add_argument("--compared", type=float, default=2.5, help="hours to compare the backends on")
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--place", type=Path, default=ROOT / "build" / "bench-prepare", help="for what is made")
+    parser.add_argument("--place", type=Path, default=ROOT / "build", help="for the folder bench-prepare")
     told = parser.parse_args()
-    place: Path = told.place
+    # a folder of its own, for what is in it is deleted; absolute, for other processes run there
+    place: Path = told.place.resolve() / "bench-prepare"
     files = _made(place / "recordings", max(*told.hours, told.compared))
     native = ("features.backend=native", f"features.workers={told.workers}")
     growth = []
@@ -94,7 +95,7 @@ def _made(folder: Path, hours: float) -> list[tuple[Path, float]]:
         for path, label in zip(table.path, table.primary_label, strict=True)
     ]
     files: list[tuple[Path, float]] = []
-    while sum(hours for _, hours in files) < hours:
+    while sum(length for _, length in files) < hours:
         path, label, length = originals[len(files) % len(originals)]
         copy = folder / "copies" / label / f"{len(files):05}.ogg"
         if not copy.exists():

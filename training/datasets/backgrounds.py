@@ -20,28 +20,50 @@ def readable_suffixes() -> set[str]:
 
 
 def files_with_suffix(root: Path, pattern: str, suffixes: set[str]) -> list[Path]:
-    """Files below a folder, relative to it and sorted, hidden ones and those in hidden folders left out."""
+    """Files below a folder, relative to it and sorted, hidden ones and those in hidden folders left out.
+
+    :raises DatasetError: for a name that is not UTF-8, which no table could hold
+    """
     found = (path for path in root.glob(pattern) if path.suffix.lower() in suffixes and path.is_file())
     relative = (path.relative_to(root) for path in found)
-    return sorted(path for path in relative if not any(part.startswith(".") for part in path.parts))
+    shown = sorted(path for path in relative if not any(part.startswith(".") for part in path.parts))
+    for path in shown:
+        try:
+            path.as_posix().encode()
+        except UnicodeEncodeError:
+            raise DatasetError(
+                f"{root} has a recording whose name is not UTF-8, {path.as_posix()!a}: rename it"
+            ) from None
+    return shown
 
 
-def background_files(folders: Sequence[str | Path] | None, root: str | Path) -> pd.DataFrame:
+def background_folders(folders: str | Sequence[str | Path] | None, root: str | Path) -> list[Path]:
+    """The folders that dataset.backgrounds names, one or several: below the root where they are there, or anywhere.
+
+    :raises DatasetError: for one that is missing
+    """
+    base, found = Path(root).resolve(), []
+    for folder in [folders] if isinstance(folders, str) else folders or ():
+        place = base / folder if (base / folder).is_dir() else Path(folder).resolve()
+        if not place.is_dir():
+            raise DatasetError(f"dataset.backgrounds names {folder}, which is no folder: correct it or leave it out")
+        found.append(place)
+    return found
+
+
+def background_files(folders: str | Sequence[str | Path] | None, root: str | Path) -> pd.DataFrame:
     """Every recording below some folders, whole, with the columns BACKGROUND_COLUMNS, sorted by recording_id.
 
-    :param folders: below the root, or anywhere
+    :param folders: see :func:`background_folders`
     :param root: of the data set: files below it are named by their path there, others by their absolute path
     :raises DatasetError: for a folder that is missing or holds no recording
     """
     base = Path(root).resolve()
     paths: set[Path] = set()
-    for folder in folders or ():
-        place = base / folder if (base / folder).is_dir() else Path(folder).resolve()
-        if not place.is_dir():
-            raise DatasetError(f"dataset.backgrounds names {folder}, which is no folder: correct it or leave it out")
+    for place in background_folders(folders, root):
         found = files_with_suffix(place, "**/*", readable_suffixes())
         if not found:
-            raise DatasetError(f"dataset.backgrounds names {folder}, which has no recording that soundfile reads")
+            raise DatasetError(f"dataset.backgrounds names {place}, which has no recording that soundfile reads")
         paths |= {place / path for path in found}
     names = {path: (path.relative_to(base) if path.is_relative_to(base) else path).as_posix() for path in paths}
     rows = sorted((name, str(path), 0.0, float("nan"), name) for path, name in names.items())

@@ -58,6 +58,10 @@ class ComposedDataset:
     ) -> None:
         self.root = Path(root)
         self.table = species
+        if not isinstance(sources, Mapping):
+            raise DatasetError(
+                f"dataset.sources is {sources!r}: give each data set a name, as conf/dataset/brittany.yaml"
+            )
         self.sources = {source: dataset for source, dataset in sources.items() if dataset is not None}
         if not self.sources:
             raise DatasetError("dataset.sources names no data set: give it at least one")
@@ -84,7 +88,7 @@ class ComposedDataset:
             place, target = self.root / source, Path(dataset.root).resolve()
             if place.is_symlink() and place.resolve() != target:
                 place.unlink()
-            if not place.exists():
+            if not (place.exists() or place.is_symlink()):
                 self.root.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(target, target_is_directory=True)
             if place.resolve() != target:

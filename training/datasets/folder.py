@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from training.datasets.backgrounds import background_files, files_with_suffix, readable_suffixes
+from training.datasets.backgrounds import background_folders, files_with_suffix, readable_suffixes
 from training.datasets.base import (
     RECORDING_COLUMNS,
-    SOUNDSCAPE_COLUMNS,
     UNKNOWN,
     DatasetError,
     Notes,
@@ -24,7 +23,7 @@ from training.datasets.base import (
     require_recordings,
     some,
 )
-from training.datasets.remembered import hash_tables
+from training.datasets.focal import FocalDataset
 from training.datasets.rules import Account, Limits
 
 METADATA = "metadata.csv"
@@ -40,7 +39,7 @@ _FOREIGN_SUFFIXES = {
 # fmt: on
 
 
-class FolderDataset:
+class FolderDataset(FocalDataset):
     """Recordings below `root`/<label>/, at any depth, in any format that soundfile reads; notes() lists the others.
 
     An optional `root`/metadata.csv with the columns filename (the path below root, with forward slashes) and author
@@ -50,7 +49,7 @@ class FolderDataset:
         None, every folder with a recording is a label, its name serving as code and as names
     :param min_seconds: leave out shorter recordings; None for no bound
     :param max_seconds: leave out longer ones
-    :param backgrounds: folders of recordings without any bird of the table; below root, they are no labels
+    :param backgrounds: folders of recordings without any bird of the table, below root or anywhere; they are no labels
     :param require_all: whether a species of the table without a recording is an error
     """
 
@@ -98,31 +97,6 @@ class FolderDataset:
         self.fetch()
         return [Species(label, label, label, label) for label in sorted({path.parts[0] for path in self._files})]
 
-    def recordings(self) -> pd.DataFrame:
-        return self._recordings[0].copy()
-
-    def soundscapes(self) -> pd.DataFrame:
-        return pd.DataFrame(columns=list(SOUNDSCAPE_COLUMNS))
-
-    def backgrounds(self) -> pd.DataFrame:
-        return background_files(self.background_folders, self.root)
-
-    def removed(self) -> pd.DataFrame:
-        return self._recordings[1].table()
-
-    def revision(self) -> str:
-        return hash_tables(self.species(), self._recordings[0], self.soundscapes(), self.backgrounds())
-
-    def notes(self) -> Notes:
-        codes = {label.ebird_code for label in self.species()}
-        recordings = self._recordings[0]["recording_id"]
-        return Notes(
-            missing=sorted(set(self._authors) - {path.as_posix() for path in (*self._files, *self._foreign)}),
-            unreadable=[path.as_posix() for path in self._foreign if path.parts[0] in codes],
-            removed=self._recordings[1].counts(),
-            unknown_recordists=int((~recordings.isin(list(self._authors))).sum()),
-        )
-
     @cached_property
     def _files(self) -> list[Path]:
         """Recordings, relative to the root and at least one folder below it."""
@@ -134,13 +108,14 @@ class FolderDataset:
         return self._with_suffix(_FOREIGN_SUFFIXES)
 
     def _with_suffix(self, suffixes: set[str]) -> list[Path]:
-        noise = [Path(folder).resolve() for folder in self.background_folders or ()]
         root = self.root.resolve()
+        places = background_folders(self.background_folders, root)
+        noise = {*places, *(place.resolve() for place in places)}
         found = files_with_suffix(root, "*/**/*", suffixes)
         return [path for path in found if not any((root / path).is_relative_to(folder) for folder in noise)]
 
     @cached_property
-    def _recordings(self) -> tuple[pd.DataFrame, Account]:
+    def _recordings(self) -> tuple[pd.DataFrame, Notes, Account]:
         self.fetch()
         species = self.species()
         codes = {label.ebird_code for label in species}
@@ -161,7 +136,12 @@ class FolderDataset:
         }
         if self.require_all:
             require_recordings(frame, species, reasons | account.reasons(), self.table)
-        return frame, account
+        noted = Notes(
+            missing=sorted(set(self._authors) - {path.as_posix() for path in (*self._files, *self._foreign)}),
+            unreadable=[path.as_posix() for path in self._foreign if path.parts[0] in codes],
+            unknown_recordists=int((~frame["recording_id"].isin(list(self._authors))).sum()),
+        )
+        return frame, noted, account
 
     @cached_property
     def _authors(self) -> dict[str, str]:

@@ -62,6 +62,9 @@ class Limits:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        for name, bound in (("min_seconds", self.min_seconds), ("max_seconds", self.max_seconds)):
+            if bound is not None and not (isinstance(bound, int | float) and bound >= 0):
+                raise DatasetError(f"dataset.{name} is {bound!r}: write a number of seconds, or null for no bound")
         if self.min_seconds is not None and self.max_seconds is not None and self.min_seconds > self.max_seconds:
             raise DatasetError(
                 f"dataset.min_seconds is {self.min_seconds:g} and dataset.max_seconds {self.max_seconds:g}: "

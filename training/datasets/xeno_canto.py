@@ -6,7 +6,6 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from typing import Any
 import pandas as pd
 
 from training.console import progress as progress_bar
-from training.datasets.backgrounds import background_files, readable_suffixes
+from training.datasets.backgrounds import readable_suffixes
 from training.datasets.base import (
     RECORDING_COLUMNS,
-    SOUNDSCAPE_COLUMNS,
     DatasetError,
     Notes,
     Species,
@@ -31,7 +29,7 @@ from training.datasets.base import (
 )
 from training.datasets.downloads.polite import Refused
 from training.datasets.downloads.xeno_canto import QUALITIES, Api, license_code, query_for, seconds_of
-from training.datasets.remembered import hash_tables
+from training.datasets.focal import FocalDataset
 from training.datasets.rules import Account, Limits, inside_boxes
 from training.files import write_text, written_beside
 
@@ -43,7 +41,7 @@ _GONE = {404, 410, 451}
 HOW_TO_GET = "get it with `python -m training.download` and the same dataset settings"
 
 
-class XenoCantoDataset:
+class XenoCantoDataset(FocalDataset):
     """What xeno-canto has of the species of a table, below `root`/<ebird_code>/XC<number>.<suffix>.
 
     A species is searched by its name in the column xeno_canto_name, or its scientific name. Recordings beside it
@@ -78,6 +76,8 @@ class XenoCantoDataset:
     ) -> None:
         if min_quality is not None and min_quality not in tuple(QUALITIES):
             raise DatasetError(f"dataset.min_quality is {min_quality!r}: choose one of {', '.join(QUALITIES)}, or null")
+        if max_recordings is not None and not (isinstance(max_recordings, int) and max_recordings > 0):
+            raise DatasetError(f"dataset.max_recordings is {max_recordings!r}: write a number above 0, or null for all")
         self.root = Path(root)
         self.table = species
         self.api = api
@@ -85,7 +85,8 @@ class XenoCantoDataset:
         self.search_tiers = search_tiers
         self.limits = Limits(_rating(min_quality or ""), min_seconds, max_seconds)
         self.min_quality = min_quality
-        self.licenses = None if licenses is None else {code.lower() for code in licenses}
+        one_or_more = [licenses] if isinstance(licenses, str) else licenses
+        self.licenses = None if one_or_more is None else {code.lower() for code in one_or_more}
         self.max_recordings = max_recordings
         self.background_folders = backgrounds
         self.require_all = require_all
@@ -108,7 +109,7 @@ class XenoCantoDataset:
         files = zip(rows["number"], rows["file"], map(Path, rows["path"]), strict=True)
         ahead = [(number, address, path) for number, address, path in files if not path.is_file()]
         if ahead:
-            self.api.key()  # who is a member is welcome; files need no key
+            self.api.key()  # files are for members, as listings are, though they are sent without it
         lost = self._unavailable
         try:
             for number, address, path in progress_bar(ahead, "download", unit="file") if progress else ahead:
@@ -132,25 +133,6 @@ class XenoCantoDataset:
 
     def species(self) -> list[Species]:
         return list(self._species)
-
-    def recordings(self) -> pd.DataFrame:
-        return self._recordings[0].copy()
-
-    def soundscapes(self) -> pd.DataFrame:
-        return pd.DataFrame(columns=list(SOUNDSCAPE_COLUMNS))
-
-    def backgrounds(self) -> pd.DataFrame:
-        return background_files(self.background_folders, self.root)
-
-    def removed(self) -> pd.DataFrame:
-        return self._listed[1].table()
-
-    def revision(self) -> str:
-        return hash_tables(self._species, self._recordings[0], self.soundscapes(), self.backgrounds())
-
-    def notes(self) -> Notes:
-        noted = self._recordings[1]
-        return replace(noted, missing=[*noted.missing], removed=self._listed[1].counts())
 
     @cached_property
     def _species(self) -> list[Species]:
@@ -227,7 +209,7 @@ class XenoCantoDataset:
         return account.keep(frame, place < most, "max_recordings", details)
 
     @cached_property
-    def _recordings(self) -> tuple[pd.DataFrame, Notes]:
+    def _recordings(self) -> tuple[pd.DataFrame, Notes, Account]:
         require_directory(self.root, HOW_TO_GET)
         unlisted = [label.ebird_code for label in self._searched if not self._listing(label)]
         if unlisted:
@@ -252,7 +234,7 @@ class XenoCantoDataset:
         rows["author"] = recordists(rows["author"], rows["recording_id"])
         missing = list(listed.loc[~present, "recording_id"])
         noted = Notes(missing=missing, dropped_labels=dropped, unknown_recordists=unknown)
-        return rows[list(RECORDING_COLUMNS)], noted
+        return rows[list(RECORDING_COLUMNS)], noted, account
 
     def _write_attribution(self) -> None:
         rows, _ = self._listed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -51,7 +52,7 @@ def unpack(archive: zipfile.ZipFile, place: Path, wanted: Callable[[str], bool],
         try:
             with archive.open(info) as source, beside.open("wb") as file:
                 shutil.copyfileobj(source, file, _BLOCK)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
             beside.unlink(missing_ok=True)
             raise DatasetError(
                 f"{archive.filename} is damaged at {info.filename} ({error}): delete it and run the same again"

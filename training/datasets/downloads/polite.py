@@ -86,17 +86,20 @@ class PoliteClient:
             headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": known} if known else {}
             try:
                 with self._get(url, {}, headers) as response:
-                    if response.status_code == 416:  # what is there is longer than the file
+                    if response.status_code == 416:  # what is there is as long as the file, or longer
                         tag.unlink(missing_ok=True)
+                        problem = "it answered 416"
                         continue
                     if response.status_code in _BUSY:
                         problem, wait = f"it answered {response.status_code}", self._asked_to_wait(response)
                     else:
                         self._check(response)
                         if response.headers.get("Content-Type", "").startswith("text/html"):
-                            raise DatasetError(f"{self.service} answered with a web page instead of a recording")
+                            raise DatasetError(f"{self.service} answered with a web page instead of {target.name}")
+                        if response.status_code != 206:  # before the tag: no older part may pass for one of this file
+                            part.unlink(missing_ok=True)
                         tag.write_text(response.headers.get("ETag", ""))
-                        with part.open("ab" if response.status_code == 206 else "wb") as file:
+                        with part.open("ab") as file:
                             for block in response.iter_content(_BLOCK):
                                 file.write(block)
                         if part.stat().st_size:

@@ -45,6 +45,11 @@ class Api:
             raise DatasetError(f"api.per_page is {self.per_page}: the service takes 50 to 500")
         if self.requests_per_second <= 0:
             raise DatasetError(f"api.requests_per_second is {self.requests_per_second}: it must be above 0")
+        if self.retries < 0 or self.timeout <= 0:
+            raise DatasetError(
+                f"api.retries is {self.retries} and api.timeout {self.timeout}: the first must not be below 0, the "
+                "second must be above"
+            )
 
     def key(self) -> str:
         """The user's key.
@@ -81,7 +86,8 @@ class Api:
                 raise self._explained(refused, query, key) from None
             except (TypeError, LookupError, ValueError) as error:
                 raise DatasetError(
-                    f"xeno-canto's answer has no {error}: its interface has changed, or api.url is not the search"
+                    f"xeno-canto's answer is no page of recordings ({error}): its interface has changed, or api.url is "
+                    "not the search"
                 ) from None
             page += 1
         return found
