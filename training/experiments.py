@@ -27,7 +27,7 @@ from training.files import written_beside
 from training.scores import pooled
 
 PLACE = Path("outputs/experiments")
-PEERS = "teacher"  # the row's place, and what is added to a run's overrides
+PEERS = "teacher"
 _ENGINES = {"float32": "float32", "int8": "int8", "birdnet": "BirdNET", "logistic_regression": "regression"}
 _METRICS = {"macro_roc_auc": "macro ROC-AUC", "cmap": "cmAP", "top1": "top-1"}
 _LAST_LINES = 5
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folds", type=int, default=5, help="of a grouped cross-validation (default: 5)")
     parser.add_argument("--jobs", type=int, default=1, help="folds that run at once, each in a process (default: 1)")
     parser.add_argument("--peers", action="store_true", help="add the teacher itself, on the same recordings")
-    told = parser.parse_args(arguments)
+    told = parser.parse_intermixed_args(arguments)  # options may stand between names
     with told_in_a_sentence():
         overrides = [word for word in told.names if "=" in word]
         names = [word for word in told.names if "=" not in word]
@@ -60,6 +60,8 @@ def run(names: Sequence[str], folds: int, jobs: int, overrides: Sequence[str], *
         StageError: a run failed.
     """
     known = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+    if not names:
+        raise ConfigError(f"Which experiment? name one of {', '.join(known)}.")
     for name in names:
         if name not in known:
             raise ConfigError(f"There is no experiment {name}; conf/experiment has {', '.join(known)}.")
@@ -75,10 +77,10 @@ def run(names: Sequence[str], folds: int, jobs: int, overrides: Sequence[str], *
                 lambda job: _stages(("fit", "export", "validate"), job[0], job[1], folds, overrides, threads), work
             )
         )
-        if peers and names:
+        if peers:
             list(pool.map(lambda fold: _peers(names[-1], fold, folds, overrides), range(folds)))
     rows = [row for name in names for row in _rows(name, folds, overrides, "scores.npz")]
-    if peers and names:
+    if peers:
         rows += _rows(names[-1], folds, overrides, "peers.npz", title=PEERS)
     table = pd.DataFrame(rows)
     with written_beside(PLACE / "results.csv") as beside:

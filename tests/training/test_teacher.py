@@ -315,3 +315,51 @@ def test_without_a_teacher_the_stage_leaves_a_note(tmp_path):
 
     teach(compose([f"paths.taught={tmp_path / 'taught'}"]))
     assert '"teacher": null' in (tmp_path / "taught" / "taught.json").read_text()
+
+
+def test_the_teacher_itself_is_measured_on_what_a_run_held_out(teacher_place, tmp_path):
+    """Made recordings, prepared for real: clean and noisy rows, the teacher's logits, and a regression that learns."""
+    from training import prepare
+    from training.scores import read_scores
+    from training.teacher import peers
+
+    rng = np.random.default_rng(0)
+    for code, tone in (("eurrob1", 2000), ("winwre4", 5000)):
+        for n in range(6):
+            folder = tmp_path / "root" / code
+            folder.mkdir(parents=True, exist_ok=True)
+            wave = 0.3 * np.sin(2 * np.pi * tone * np.arange(4 * RATE) / RATE) + 0.01 * rng.standard_normal(4 * RATE)
+            soundfile.write(folder / f"{n}.wav", wave, RATE)
+    table = tmp_path / "species.csv"
+    pd.DataFrame([ROBIN, WREN]).to_csv(table, index=False)
+    (tmp_path / "noise").mkdir()
+    for n in range(6):
+        soundfile.write(tmp_path / "noise" / f"{n}.wav", 0.1 * rng.standard_normal(5 * RATE), RATE)
+    places = [f"paths.{name}={tmp_path / name}" for name in ("prepared", "validate")]
+    settings = compose(
+        [
+            "dataset=folder",
+            f"dataset.root={tmp_path / 'root'}",
+            f"dataset.species={table}",
+            f"dataset.backgrounds=[{tmp_path / 'noise'}]",
+            "split.test=0.4",
+            "features.workers=1",
+            "features.backend=wasm",
+            "evaluate.noise_snr_db=[10.0]",
+            "teacher=birdnet",
+            f"teacher.path={teacher_place}",
+            *places,
+        ]
+    )
+    prepare.prepare(settings)
+    peers.compare(settings)
+    found = read_scores(tmp_path / "validate" / "peers.npz")
+    truth = found["recordings/truth"]
+    assert len(truth) and truth.shape == found["recordings_10db/truth"].shape
+    for kind in ("recordings", "recordings_10db"):
+        for peer in peers.PEERS:
+            probabilities = found[f"{kind}/probabilities/{peer}"]
+            assert probabilities.shape == truth.shape and np.isfinite(probabilities).all()
+    right = found["recordings/logits/logistic_regression"].argmax(axis=1) == truth.argmax(axis=1)
+    assert right.mean() >= 0.8  # two tones, and an embedding that nobody trained
+    assert not np.array_equal(found["recordings/logits/birdnet"], found["recordings_10db/logits/birdnet"])

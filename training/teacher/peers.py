@@ -21,6 +21,7 @@ from training.console import progress, say
 from training.errors import ConfigError
 from training.metrics import Scores
 from training.prepared import read_backgrounds, read_prepared
+from training.rows import whole
 from training.scores import write_scores
 from training.teach import species_of
 from training.teacher import birdnet
@@ -42,7 +43,7 @@ def compare(settings: Settings) -> None:
     if not isinstance(told, BirdNetTeacher):
         raise ConfigError("The peers are the teacher's; add teacher=birdnet.")
     recordings, _, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
-    backgrounds = read_backgrounds(settings.paths.prepared, settings.dataset.root)
+    backgrounds = whole(read_backgrounds(settings.paths.prepared, settings.dataset.root))
     codes = list(labels.ebird_code)
     teacher = birdnet.BirdNet(told.path, species_of(labels))
     rate = settings.frontend.sample_rate
