@@ -228,7 +228,7 @@ def _mask(mel: Array, augment: Augment, frontend: Frontend, rng: np.random.Gener
     bands, frames = mel.shape
     fill = mel.min()
     masks = augment.time_masks if _happens(augment.time_mask_probability, rng) else 0
-    longest = max(1, min(frames, round(augment.time_mask_seconds * frontend.sample_rate / frontend.hop_length)))
+    longest = min(frames, round(augment.time_mask_seconds * frontend.sample_rate / frontend.hop_length))
     for _ in range(masks):
         width = int(rng.integers(0, longest + 1))
         start = int(rng.integers(0, frames - width + 1))

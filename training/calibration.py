@@ -64,13 +64,14 @@ def fit_calibration(
         scale_sd: how far the scale is expected to lie from 1.
 
     Returns:
-        scale and offset, float32 [n_labels] each; 1 and 0 where there is no row with a label.
+        scale and offset, float32 [n_labels] each; 1 and 0 where no row has a label, or every row has all: either way
+        no offset would be the best.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
 
     n_labels = logits.shape[1]
-    if not truth.any():
+    if not truth.any() or truth.all():
         return np.ones(n_labels, np.float32), np.zeros(n_labels, np.float32)
     given = logits.astype(np.float64)
 

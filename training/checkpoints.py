@@ -52,7 +52,7 @@ def read_checkpoint(place: Path, key: str) -> tuple[list[np.ndarray], History] |
             return None
         with np.load(place / _LAST) as arrays:
             return [arrays[name] for name in arrays.files], told["history"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -60,8 +60,10 @@ class Evaluate:
         for name, good, wanted in (
             (
                 "threshold_grid",
-                len(self.threshold_grid) == 3 and 0 < self.threshold_grid[0] <= self.threshold_grid[1] < 1,
-                "write [start, stop, step], probabilities between 0 and 1",
+                len(self.threshold_grid) == 3
+                and 0 < self.threshold_grid[0] <= self.threshold_grid[1] < 1
+                and self.threshold_grid[2] > 0,
+                "write [start, stop, step], probabilities between 0 and 1, and a step above 0",
             ),
             ("plain_threshold", 0 < self.plain_threshold < 1, "it must lie between 0 and 1"),
             ("threshold_shrinkage", self.threshold_shrinkage >= 0, "it must be 0 or more"),

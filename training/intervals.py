@@ -26,12 +26,15 @@ class Bootstrap:
     def weights(self, groups: Sequence[str]) -> Values:
         """How often each row counts in each draw, float64 [resamples, n_rows].
 
+        NaN where all rows are of one group, so that nothing has an interval: how far groups differ cannot be told from
+        one, and its draws, all alike, would look like certainty.
+
         Args:
             groups: who or what each row comes from; rows of one group are drawn together.
         """
         names, member = np.unique(np.asarray(groups, object).astype(str), return_inverse=True)
-        if len(names) == 0:
-            return np.empty((self.resamples, 0))
+        if len(names) < 2:
+            return np.full((self.resamples, len(member)), np.nan)
         drawn = np.random.default_rng(self.seed).multinomial(
             len(names), np.full(len(names), 1 / len(names)), self.resamples
         )

@@ -76,7 +76,7 @@ def measure(truth: Truth, scores: Scores, threshold: float | Values) -> Metrics:
     Args:
         truth: bool [n_rows, n_labels].
         scores: float32, the same shape; probabilities, or logits where only the ranking matters.
-        threshold: from which score on a label is predicted, for all or [n_labels].
+        threshold: from which score on a label is predicted, for all or [n_labels]; compared in float32, as on a device.
     """
     found = estimate(truth, scores, threshold, np.ones((1, len(truth))))
     return Metrics(**{name: float(values[0]) for name, values in found.macro.items()}, rows=len(truth))
@@ -102,7 +102,7 @@ def estimate(truth: Truth, scores: Scores, threshold: float | Values, weights: V
         "cmap5": _mean(precision[:, enough]),
         "padded_cmap": _mean(padded),
         "top1": _share(weights @ _top1_hits(truth, scores), weights @ labelled),
-        "row_f1": _share(weights @ row_f1(truth, scores >= threshold), total),
+        "row_f1": _share(weights @ row_f1(truth, scores >= np.asarray(threshold, np.float32)), total),
         "ece": _ece(truth, scores, weights),
     }
     return Estimates(macro, precision, roc_auc)

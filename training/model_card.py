@@ -106,7 +106,8 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     )  # fmt: skip
     parts = [
         f"## Quality on held-out {metrics['rows_of']} ({metrics['keras']['rows']} rows)",
-        "| | Keras | TFLite float32 | TFLite int8 | 95 % interval, int8 |\n| --- | --- | --- | --- | --- |\n" + rows,
+        f"| | Keras | TFLite float32 | TFLite int8 | {100 * metrics['interval_level']:g} % interval, int8 |\n"
+        f"| --- | --- | --- | --- | --- |\n{rows}",
     ]
     noisy = [kind for kind in int8 if kind.startswith("recordings_")]
     if noisy:
@@ -169,8 +170,8 @@ def _meaning(metrics: Mapping[str, Any], detection: Mapping[str, Any]) -> str:
     ece = metrics["int8"]["ece"]
     measured = "" if ece is None else f" (on the held-out rows they are off by {ece:.3f} on average)"
     return (
-        f"Probabilities were calibrated on recordings like those trained on{measured}. Where birds are rarer than "
-        "there, a probability overstates."
+        "Probabilities were calibrated on the validation share, where the highest window stands for a whole "
+        f"recording{measured}. Where birds are rarer than there, a probability overstates."
     )
 
 

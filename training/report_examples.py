@@ -58,7 +58,7 @@ class _Rows:
         self.scores = joined(f"probabilities/{_ENGINE}", np.empty((0, n_labels), np.float32))
         self.starts = joined("starts", np.empty((0, n_labels)))
         self.sources = joined("sources", np.empty(0, str))
-        self.thresholds = arrays["thresholds"]
+        self.thresholds = arrays["thresholds"].astype(np.float32)
 
 
 def find_examples(

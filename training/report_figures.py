@@ -62,7 +62,7 @@ def species_figure(per_label: pd.DataFrame) -> Figure:
     reach = np.clip([value - table.ap_low_int8, table.ap_high_int8 - value], 0, None)
     axis.errorbar(
         value, table.common_name, xerr=np.nan_to_num(reach), color="#0c2f3c", linewidth=0.9, capsize=2,
-        linestyle="none", label="95 % interval",
+        linestyle="none", label="interval",
     )  # fmt: skip
     axis.plot(
         table.average_precision_float32, table.common_name, "D", color=_SECOND, markersize=4.5, markeredgecolor="white",

@@ -56,6 +56,11 @@ _PARITY = (
 )
 
 
+def interval_title(metrics: Mapping[str, Any]) -> str:
+    """What a column of the int8 file's intervals is called."""
+    return f"{100 * metrics['interval_level']:g} % interval, int8"
+
+
 def kind_name(kind: str) -> str:
     """A kind of rows as a reader knows it: ``recordings_10db`` is recordings with background at 10 dB."""
     plain, _, level = kind.partition("_")
@@ -92,7 +97,7 @@ def quality_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
             )
             rows.append((kind_name(kind), metrics["int8"][kind]["rows"], title, *values, interval))
     names = [ENGINE_NAMES[engine] for engine in engines]
-    return pd.DataFrame(rows, columns=["held-out", "rows", "metric", *names, "95 % interval, int8"])
+    return pd.DataFrame(rows, columns=["held-out", "rows", "metric", *names, interval_title(metrics)])
 
 
 def page(
@@ -171,7 +176,8 @@ def _head(name: str, summary: Mapping[str, Any], metrics: Mapping[str, Any], man
         cards.append(f"<div class=card><span>int8 file</span><b>{size['bytes'] / 1000:.0f} kB</b>"
                      f"<span>{size['macs'] / 1e6:.1f} million MACs a window</span></div>")  # fmt: skip
         parts.append(f'<div class="cards">{"".join(cards)}</div>')
-        parts.append(f'<p class="quiet">int8 on held-out {kind_name(metrics["rows_of"])}, with 95 % intervals.</p>')
+        level = f"{100 * metrics['interval_level']:g} %"
+        parts.append(f'<p class="quiet">int8 on held-out {kind_name(metrics["rows_of"])}, with {level} intervals.</p>')
     return "".join(parts)
 
 
@@ -185,7 +191,8 @@ def _card(title: str, value: float | None, ends: Any, form: str = ".3f") -> str:
 def _quality(metrics: Mapping[str, Any]) -> str:
     table = quality_table(metrics)
     engines = [name for name in ENGINE_NAMES.values() if name in table]
-    columns = ["metric", *engines, "95 % interval, int8"]
+    interval = interval_title(metrics)
+    columns = ["metric", *engines, interval]
     head = "".join(f'<th class="{"" if column == "metric" else "n"}">{column}</th>' for column in columns)
     rows = []
     for (kind, count), part in table.groupby(["held-out", "rows"], sort=False):
@@ -196,7 +203,7 @@ def _quality(metrics: Mapping[str, Any]) -> str:
         form = ".1f" if kind == "background" else ".4f"
         for row in part.to_dict("records"):
             cells = "".join(f'<td class="n">{"–" if pd.isna(row[e]) else format(row[e], form)}</td>' for e in engines)
-            rows.append(f'<tr><td>{row["metric"]}</td>{cells}<td class="n">{row["95 % interval, int8"]}</td></tr>')
+            rows.append(f'<tr><td>{row["metric"]}</td>{cells}<td class="n">{row[interval]}</td></tr>')
     wheel = metrics["wheel_status"]
     heard = "" if wheel == "ok" else f"<p>Installed wheel: {html.escape(wheel)}</p>"
     detection = metrics["detection"]
@@ -206,7 +213,7 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     return (
         "<p>Rows are recordings (the highest of their windows), labelled stretches of soundscapes, and the recordings "
         "again with held-out background sound over them. Whole recordists or files are drawn for the intervals. "
-        f"Chosen on the validation share: {smoothing}; a station believes {believed}.</p>"
+        f"As was chosen on the validation share, if there was one: {smoothing}; a station believes {believed}.</p>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>{heard}'
     )
 
@@ -257,8 +264,8 @@ def _parity(metrics: Mapping[str, Any]) -> str:
         ]
         table = pd.DataFrame(rows, columns=["", "median", "95th percentile", "another species first"])
         parts.append(
-            f"<p>{phase['windows']} held-out windows begun a little later, by less than a frame: how far the top logit "
-            "moves.</p>" + _table(table, {"median": ".3f", "95th percentile": ".3f", "another species first": ".1%"})
+            f"<p>{phase['windows']} held-out windows begun a little later: how far the top logit moves.</p>"
+            + _table(table, {"median": ".3f", "95th percentile": ".3f", "another species first": ".1%"})
         )
     if metrics["parity"] is not None:
         told = [(name, text.format(metrics["parity"][key])) for name, key, text in _PARITY]

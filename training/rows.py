@@ -136,7 +136,7 @@ def alarms(
         starts, ends = (part[inside] for part in times[path])
         fresh = np.maximum(starts, np.concatenate([starts[:1], ends[:-1]]))
         hours.append(float(np.maximum(ends - fresh, 0).sum()) / 3600)
-        heard = probabilities[path][inside] >= thresholds
+        heard = probabilities[path][inside] >= thresholds.astype(np.float32)  # as a device compares them
         detected.append(heard.sum(axis=0))
         confirmed.append(confirmation.holds(heard).sum(axis=0))
     shape = rows.truth.shape

@@ -74,7 +74,7 @@ def _parity(metrics: dict[str, Any]) -> None:
 
 def _quality(metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", *(title for title, _ in _COLUMNS), "95 %, int8"):
+    for column in ("", *(title for title, _ in _COLUMNS), f"{100 * metrics['interval_level']:g} %, int8"):
         table.add_column(column, justify="right" if column else "left")
     alarms = tuple((title, name) for name, title in shown_alarms(metrics).items())
     for kind in kinds_in(metrics):
@@ -86,7 +86,7 @@ def _quality(metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
             form = ".1f" if background else ".3f"
             ends = metrics["int8"][kind]["intervals"][name]
             shown = ["–" if v is None else format(v, form) for v in (*values, *ends)]
-            table.add_row(f"  {title}", *shown[:-2], f"{shown[-2]} – {shown[-1]}")
+            table.add_row(f"  {title}", *shown[:-2], "–" if ends[0] is None else f"{shown[-2]} – {shown[-1]}")
     if metrics["rows_of"] is None:
         table.add_row("[bold]quality[/]: not measured, since nothing was held out")
     models = manifest["models"]

@@ -29,6 +29,7 @@ _PLACES = (
     _Place("paths.export", "export", None),
     _Place("paths.validate", "validate", None),
     _Place("bundle.dir", "bundle", None),
+    _Place("paths.report", "report", None),
 )
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,7 +155,7 @@ def _smooth(logits: Mapping[str, Scores], weight: float) -> dict[str, Scores]:
 
 def _decide(told: Evaluate, valid: dict[str, RowSet], heard: dict[str, Heard], n_labels: int) -> Detection:
     """Smoothing, calibration, thresholds and confirmation, from the float32 file on the validation share."""
-    if not valid:
+    if not any(rows.truth.any() for rows in valid.values()):
         return Detection.plain(n_labels, told.plain_threshold)
     logits = {path: h.logits["float32"] for path, h in heard.items()}
     birds = [rows for kind, rows in valid.items() if kind != BACKGROUND]
@@ -169,7 +168,7 @@ def _decide(told: Evaluate, valid: dict[str, RowSet], heard: dict[str, Heard], n
         return np.concatenate([r.truth for r in sets]), np.concatenate([r.highest(values) for r in sets])
 
     def cmap(weight: float) -> float:
-        return measure(*joined(weight, birds), 0.0).cmap if birds else math.nan
+        return measure(*joined(weight, birds), 0.0).cmap
 
     weight = choose_smoothing(told.smoothing_weights, cmap, told.least_gain)
     truth, highest = joined(weight, birds + silent)
@@ -182,7 +181,8 @@ def _decide(told: Evaluate, valid: dict[str, RowSet], heard: dict[str, Heard], n
     for rows in birds + silent:
         for path, present in zip(rows.paths, rows.truth, strict=True):
             there[path] = there.get(path, False) | present
-    reports = [(scoring.probabilities(logits[path]) >= thresholds, present) for path, present in there.items()]
+    least = thresholds.astype(np.float32)  # as a device compares them
+    reports = [(scoring.probabilities(logits[path]) >= least, present) for path, present in there.items()]
     return Detection(scoring, thresholds, choose_confirmation(told.confirmation_rules, reports, told.least_gain))
 
 
@@ -195,7 +195,7 @@ def _metrics(
 ) -> dict[str, Any]:
     """Figures by engine and kind of rows; those of the soundscapes, or else of the recordings, at the top as well."""
     primary = next((kind for kind in ("soundscapes", "recordings") if kind in kinds), None)
-    found: dict[str, Any] = {"rows_of": primary}
+    found: dict[str, Any] = {"rows_of": primary, "interval_level": told.bootstrap_level}
     for engine in ENGINES:
         sets = {
             name: of_rows(kind[engine].rows, kind[engine].probabilities, detection.thresholds, told.bootstrap)

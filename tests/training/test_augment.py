@@ -142,6 +142,14 @@ def test_masks_are_no_wider_than_told():
         assert (changed.mean(axis=1) > 0.9).sum() <= 6
 
 
+def test_a_mask_of_no_width_hides_nothing():
+    rng = np.random.default_rng(6)
+    given = mel(rng)
+    told = only("time_mask", frequency_mask_probability=1.0, time_mask_seconds=0.0, frequency_mask_bands=0)
+    for _ in range(20):
+        np.testing.assert_allclose(disturb(given, [], None, told, FRONTEND, rng), given, atol=1e-4)
+
+
 def test_a_shift_moves_the_whole_window_by_at_most_the_bands_told():
     rng = np.random.default_rng(7)
     given = mel(rng)

@@ -15,7 +15,11 @@ from training.calibration import (
     choose_thresholds,
     fit_calibration,
 )
+from training.config import compose
+from training.evaluate import Heard
 from training.metrics import measure
+from training.rows import RowSet
+from training.validate import _decide
 
 GRID = [round(0.05 * i, 2) for i in range(1, 20)]
 
@@ -61,10 +65,23 @@ def test_a_species_with_few_positives_is_pulled_to_the_others():
     assert abs(tight[3] - tight[:3].mean()) < 0.4 * abs(loose[3] - loose[:3].mean())
 
 
-def test_without_a_positive_nothing_is_changed():
-    scale, offset = fit_calibration(np.zeros((9, 2), bool), np.ones((9, 2), np.float32), 1.0, 0.5)
+@pytest.mark.parametrize("heard", [False, True])
+def test_without_positives_or_negatives_nothing_is_changed(heard):
+    scale, offset = fit_calibration(np.full((9, 2), heard), np.ones((9, 2), np.float32), 1.0, 0.5)
     assert scale.tolist() == [1, 1]
     assert offset.tolist() == [0, 0]
+
+
+def test_a_validation_share_without_any_bird_chooses_nothing():
+    told = compose(["evaluate.plain_threshold=0.7"]).evaluate
+    logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    rows = RowSet(["a"], ["Ann"], ["a"], ["A"], np.zeros((1, 3), bool), [np.arange(6)])
+    heard = {"A": Heard(np.arange(6.0), np.arange(1.0, 7.0), {"float32": logits}, 0.0)}
+    for kind in ("background", "soundscapes"):
+        found = _decide(told, {kind: rows}, heard, 3)
+        assert found.thresholds.tolist() == [0.7] * 3
+        np.testing.assert_array_equal(found.scoring.probabilities(logits), sigmoid(logits))
+        assert found.confirmation == Confirmation(1, 1)
 
 
 def f1(truth, predicted):

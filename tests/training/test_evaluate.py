@@ -10,6 +10,7 @@ from training.errors import ConfigError
     "override",
     [
         "evaluate.threshold_grid=[0.9,0.1,0.1]",
+        "evaluate.threshold_grid=[0.1,0.9,0]",
         "evaluate.plain_threshold=1.0",
         "evaluate.threshold_shrinkage=-1",
         "evaluate.calibration_offset_sd=0.0",

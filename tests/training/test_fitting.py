@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 from fit_fixtures import CODES, NETWORK, SHAPE, TOLD, training
 
-from training.checkpoints import best_model, read_checkpoint, write_model
+from training.checkpoints import best_model, read_checkpoint, write_checkpoint, write_model
 from training.errors import ConfigError, StageError
 from training.feeding import Feed
 from training.strategies import Team
@@ -24,6 +25,18 @@ def deterministic():
 @pytest.fixture
 def team():
     return Team("none")
+
+
+STATE = [np.arange(600, dtype=np.float32), np.array(3)]
+HISTORY = [{"epoch": 1, "loss": 0.7, "cmap": 0.5}, {"epoch": 2, "loss": 0.6, "cmap": 0.6}]
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """The checkpoint of a run with the key "one"."""
+    place = tmp_path_factory.mktemp("run") / "checkpoint"
+    write_checkpoint(place, STATE, HISTORY, "one", NETWORK.build(SHAPE, len(CODES)))
+    return place
 
 
 def weights(model):
@@ -46,7 +59,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path, team):
 
 
 def test_with_nothing_to_validate_on_the_last_epoch_is_kept(tmp_path, team):
-    whole = dataclasses.replace(training(tmp_path, team, epochs=3, patience=1), valid=None)
+    whole = dataclasses.replace(training(tmp_path, team, epochs=3, steps_per_epoch=1, patience=1), valid=None)
     history = whole.train(tmp_path / "checkpoint")
     assert [set(row) for row in history] == [{"epoch", "loss"}] * 3
     assert_same(
@@ -87,25 +100,28 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, team, told):
     assert best_model(tmp_path / "two").read_bytes() == best_model(tmp_path / "one").read_bytes()
 
 
-def test_another_run_does_not_continue_from_it(tmp_path, team):
-    training(tmp_path, team, epochs=2).train(tmp_path / "checkpoint", key="one")
-    assert read_checkpoint(tmp_path / "checkpoint", "other") is None
-    assert len(read_checkpoint(tmp_path / "checkpoint", "one")[1]) == 2
+def test_another_run_does_not_continue_from_it(left):
+    assert read_checkpoint(left, "other") is None
+    state, history = read_checkpoint(left, "one")
+    assert_same(state, STATE)
+    assert history == HISTORY
 
 
-@pytest.mark.parametrize("name", ["last.npz", "state.json", "best.keras"])
-def test_a_damaged_checkpoint_is_none(tmp_path, team, name):
-    training(tmp_path, team, epochs=2).train(tmp_path / "checkpoint")
-    path = tmp_path / "checkpoint" / name
-    if name == "best.keras":
+@pytest.mark.parametrize(
+    ("name", "kept"), [("last.npz", -40), ("last.npz", 0), ("state.json", -40), ("state.json", 0), ("best.keras", None)]
+)
+def test_a_damaged_checkpoint_is_none(tmp_path, left, name, kept):
+    place = shutil.copytree(left, tmp_path / "checkpoint")
+    path = place / name
+    if kept is None:
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[:-40])
-    assert read_checkpoint(tmp_path / "checkpoint", "key") is None
+        path.write_bytes(path.read_bytes()[:kept])
+    assert read_checkpoint(place, "one") is None
 
 
 def test_it_stops_when_nothing_gets_better(tmp_path, team):
-    whole = training(tmp_path, team, epochs=20, patience=2, learning_rate=1e-9)
+    whole = training(tmp_path, team, epochs=20, steps_per_epoch=1, patience=2, learning_rate=1e-9)
     whole.valid.scores = lambda model: {"cmap": 0.5, "macro_roc_auc": 0.5, "top1": 0.5}
     assert len(whole.train(tmp_path / "checkpoint")) == 3
 
@@ -174,7 +190,7 @@ def test_averaged_weights_are_validated_and_kept(tmp_path, team):
 
 
 def test_an_embedding_is_learnt_beside_the_labels_and_not_kept(tmp_path, team):
-    whole = training(tmp_path, team, taught=True, epochs=24, patience=24, learning_rate=0.01)
+    whole = training(tmp_path, team, taught=True, epochs=6, steps_per_epoch=16, patience=6, learning_rate=0.01)
     history = whole.train(tmp_path / "checkpoint")
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     kept = keras.saving.load_model(best_model(tmp_path / "checkpoint"))
@@ -203,7 +219,7 @@ def test_the_same_network_gives_the_same_file(tmp_path, team):
 
 
 def test_time_is_told_beside_the_results(tmp_path, team):
-    training(tmp_path, team).train(tmp_path / "fit" / "checkpoint")
+    training(tmp_path, team, steps_per_epoch=1).train(tmp_path / "fit" / "checkpoint")
     told = json.loads((tmp_path / "fit" / "timing.json").read_text())
     assert [row["epoch"] for row in told["epochs"]] == [1, 2, 3]
     assert 0 <= told["wait_share"] <= 1

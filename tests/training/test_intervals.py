@@ -49,6 +49,17 @@ def test_what_has_no_value_has_no_interval():
     assert (low[1], high[1]) == (0.5, 0.5)
 
 
+def test_one_recordist_gives_no_interval():
+    rng = np.random.default_rng(2)
+    truth, scores = rng.random((30, 2)) < 0.4, rng.random((30, 2)).astype(np.float32)
+    draws = BOOTSTRAP.draws(truth, scores, 0.5, ["a"] * 30)
+    low, high = BOOTSTRAP.intervals(np.array([0.5, 0.5]), draws.average_precision)
+    assert np.isnan([low, high]).all()
+    for values in draws.macro.values():
+        assert np.isnan(BOOTSTRAP.interval(0.5, values)).all()
+    assert BOOTSTRAP.weights([]).shape == (1000, 0)
+
+
 def test_a_species_with_few_rows_has_a_wide_interval():
     rng = np.random.default_rng(2)
     truth = np.zeros((300, 2), bool)

@@ -76,6 +76,11 @@ def test_each_label_has_its_threshold():
     assert measure(truth, scores, np.array([0.4, 0.5])).row_f1 == pytest.approx(2 / 3)
 
 
+def test_thresholds_are_compared_as_a_device_does():
+    score = np.float32(0.35)  # below 0.35 itself
+    assert measure(np.array([[True]]), np.array([[score]]), 0.35).row_f1 == 1.0
+
+
 def test_labels_without_positives_are_left_out_of_the_means():
     truth = np.array([[1, 0], [0, 0], [1, 0]], bool)
     scores = np.array([[0.9, 0.1], [0.2, 0.9], [0.8, 0.3]], np.float32)

@@ -26,6 +26,7 @@ PARITY = dict.fromkeys(
 SHIFTS = {"median": 0.1, "percentile_95": 0.4, "flips": 0.02}
 METRICS = {
     "rows_of": "recordings",
+    "interval_level": 0.9,
     **dict.fromkeys(("keras", "float32", "int8"), ENGINE),
     "wheel": {"recordings": KIND, "background": BACKGROUND},
     "wheel_status": "ok",
@@ -73,7 +74,7 @@ def test_the_page_stands_alone_and_takes_no_name_for_markup():
     assert "a &lt;b&gt;" in shown
     assert "Wren &lt;i&gt;" in shown
     for part in ("installed wheel", "padded cmAP", "background at 10 dB", "false alarms per hour", "2 of 3 windows",
-                 "Synthetic", "Not for commercial use.", "95th percentile"):  # fmt: skip
+                 "90 % interval", "Synthetic", "Not for commercial use.", "95th percentile"):  # fmt: skip
         assert part in shown
 
 
@@ -99,7 +100,7 @@ def test_the_card_tells_quality_licences_and_the_teacher():
     card = model_card(bundles.manifest(), METRICS, per_label(), licences, 1)
     for part in ("CC BY: 2 recordings", "not stated: 1", "| cmAP | 0.800 | 0.800 | 0.800 | 0.700 to 0.900 |", "Owl 3",
                  "Not for commercial use.", "3.2 false alarms an hour", "| 10 dB | 0.800 |", "0.500 (0.50 to 0.50)",
-                 "single window"):  # fmt: skip
+                 "single window", "90 % interval"):  # fmt: skip
         assert part in card
 
 

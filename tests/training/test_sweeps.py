@@ -23,6 +23,7 @@ def test_what_is_varied_names_the_place_and_what_is_common_stays():
         "paths.export": f"'{folder}/export'",
         "paths.validate": f"'{folder}/validate'",
         "bundle.dir": f"'{folder}/bundle'",
+        "paths.report": f"'{folder}/report'",
     }
 
 
