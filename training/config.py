@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from labous.errors import LabousError
 from labous.frontend import Frontend
+from training import interrupts
 from training.errors import ConfigError
 from training.sweeps import is_sweep, places
 
@@ -321,7 +322,8 @@ def stage_main(run: Callable[[Settings], None]) -> Callable[[], None]:
 def told_in_a_sentence() -> Iterator[None]:
     """Context in which a LabousError ends the process with its sentence, and Ctrl-C with 130."""
     try:
-        yield
+        with interrupts.remembered():
+            yield
     except LabousError as error:
         sys.stderr.write(f"labous: error: {error}\n")
         sys.exit(1)

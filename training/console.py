@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
 from rich.text import Text
 from tqdm import tqdm
+
+from training import interrupts
 
 T = TypeVar("T")
 
@@ -28,7 +30,10 @@ def say_stage(name: str, line: str) -> None:
     console.print(Text.assemble((f"{name:<9}", "bold"), " ", line), soft_wrap=True)
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
+def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """A progress bar on standard error over ``items``."""
     # None: only where someone is watching
-    return tqdm(items, desc=f"{description:<9}", total=total, unit=unit, dynamic_ncols=True, leave=False, disable=None)
+    bar = tqdm(items, desc=f"{description:<9}", total=total, unit=unit, dynamic_ncols=True, leave=False, disable=None)
+    for item in bar:
+        interrupts.heed()
+        yield item

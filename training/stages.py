@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from training import interrupts
 from training.config import Settings
 from training.console import say_stage
 from training.errors import StageError
@@ -196,10 +197,12 @@ def run_stage(stage: Stage, settings: Settings, work: Callable[[Settings], None]
     if not settings.force and _is_up_to_date(stage, place, key):
         say_stage(stage.name, f"up to date ({place})")
         return False
+    interrupts.heed()
     say_stage(stage.name, "…")
     stamp = _stamp_path(stage, place)
     stamp.unlink(missing_ok=True)
     work(settings)
+    interrupts.heed()
     files = {path.relative_to(place).as_posix(): _fingerprint(path, place) for path in _outputs(place)}
     write_text(stamp, json.dumps({"stage": stage.name, "key": key, "files": files}, indent=1, sort_keys=True) + "\n")
     return True

@@ -230,10 +230,10 @@ def test_a_refusal_is_told_in_a_sentence(kaggle, dataset, status, said):
 
 
 def test_wrong_credentials_are_told(kaggle, dataset, monkeypatch):
-    monkeypatch.setenv("KAGGLE_KEY", "wrong")
+    monkeypatch.setenv("KAGGLE_KEY", "s3cr3t")
     with pytest.raises(DatasetError, match=r"refuses your credentials \(401\)") as error:
         dataset().fetch(progress=False)
-    assert "wrong" not in str(error.value)
+    assert "s3cr3t" not in str(error.value)
 
 
 def test_without_a_network_it_says_so(kaggle, dataset, monkeypatch):

@@ -109,7 +109,7 @@ def test_a_stage_out_of_turn_names_the_one_to_run(settings):
 
 
 # what only starts stages, tells of them or moves files about, and decides no result
-PLUMBING = {"config", "console", "errors", "files", "stages"}
+PLUMBING = {"config", "console", "errors", "files", "interrupts", "stages"}
 
 
 def imports(path):

@@ -109,7 +109,12 @@ class BirdClef2021:
         """Download the competition where it is not on disk, or was unpacked without a species of the table."""
         codes = sorted(self._codes)  # a mistake in the table is told before anything is downloaded
         if self.download is not None and not self._is_whole():
-            self.download.fetch(self.root, codes if self.keep_only_table else None, progress)
+            try:
+                self.download.fetch(self.root, codes if self.keep_only_table else None, progress)
+            except DatasetError as error:
+                raise DatasetError(
+                    f"{self.root} does not hold BirdCLEF 2021, and fetching it failed. {error}"
+                ) from error
         self._check_layout()
 
     def _is_whole(self) -> bool:

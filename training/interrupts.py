@@ -1,0 +1,41 @@
+"""Ctrl-C is heeded, even where Python drops it.
+
+KeyboardInterrupt that happens to be raised in a finalizer or a weak reference's callback is reported as ignored, and
+the program goes on. So it is remembered as well, and raised again at the next step of the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+_seen = threading.Event()
+
+
+def heed() -> None:
+    """Raise KeyboardInterrupt if there was one since the work began."""
+    if _seen.is_set():
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[None]:
+    """Context in which Ctrl-C is remembered for :func:`heed`, where Ctrl-C is heeded at all."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        _seen.set()
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _seen.clear()
