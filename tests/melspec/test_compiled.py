@@ -409,6 +409,7 @@ def processes(folder: Path, count: int, between: Callable[[], None] = lambda: No
     return results
 
 
+@pytest.mark.slow
 def test_processes_racing_for_one_file(tmp_path: Path, power: np.ndarray) -> None:
     folder = tmp_path / "labous"
     results = processes(folder, 4)

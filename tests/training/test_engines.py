@@ -37,6 +37,7 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_every_engine_gives_keras_logits() -> None:
     needs(*TFLITE_ENGINES, *ONNX_ENGINES)
     table = compared(*TFLITE_ENGINES, *ONNX_ENGINES)

@@ -100,6 +100,7 @@ def test_mistakes_are_told_before_anything_is_run(runs, capsys, arguments, said)
     assert runs.asked == []
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

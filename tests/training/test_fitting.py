@@ -145,6 +145,7 @@ def test_what_is_kept_is_float32_whatever_it_was_trained_in(tmp_path, team, prec
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_precision_is_what_the_network_is_trained_in(tmp_path, team):
     plain = dataclasses.replace(NETWORK, dropout=0.0)  # which other numbers would draw otherwise
     first, second = (training(tmp_path, team, precision=p, network=plain) for p in ("float32", "mixed_bfloat16"))
@@ -155,6 +156,7 @@ def test_precision_is_what_the_network_is_trained_in(tmp_path, team):
     assert one == pytest.approx(other, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_step_is_that_of_keras(tmp_path, team):
     whole = training(tmp_path, team, learning_rate=1e-2, warmup_epochs=0)
     twin = keras.models.clone_model(whole.trainee.kept())
