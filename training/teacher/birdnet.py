@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,23 @@ class BirdNet:
         self._interpreter.set_tensor(self._input, samples[None])
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output)[0].copy()
+
+    def embed_all(
+        self, samples: NDArray[np.float32], sample_rate: int, starts: Callable[[int], Iterable[int]]
+    ) -> NDArray[np.float32]:
+        """Embeddings [n_windows, embedding_size] of windows of a sound at any rate, padded with zeros to one window.
+
+        Args:
+            starts: gives the windows' first samples at 48 kHz, from the last that there can be.
+        """
+        import soxr
+
+        window = round(WINDOW_SECONDS * SAMPLE_RATE)
+        sound = np.asarray(soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ"), np.float32)
+        sound = np.pad(sound, (0, max(0, window - len(sound))))
+        return np.stack(
+            [self.embed(np.ascontiguousarray(sound[first : first + window])) for first in starts(len(sound) - window)]
+        )
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits [..., n_species] of embeddings [..., embedding_size]."""

@@ -136,13 +136,11 @@ class Listening:
 
     def _embeddings(self, samples: NDArray[np.float32], teacher: birdnet.BirdNet) -> NDArray[np.float32]:
         """What the teacher makes of evenly spread windows of its own length, [windows, size]."""
-        import soxr
 
-        window = round(birdnet.WINDOW_SECONDS * birdnet.SAMPLE_RATE)
-        sound = soxr.resample(samples, self.frontend.sample_rate, birdnet.SAMPLE_RATE, quality="HQ")
-        sound = np.pad(sound, (0, max(0, window - len(sound))))
-        starts = np.linspace(0, len(sound) - window, self.told.windows).round().astype(int)
-        return np.stack([teacher.embed(np.ascontiguousarray(sound[s : s + window], np.float32)) for s in starts])
+        def spread(last: int) -> NDArray[np.int_]:
+            return np.linspace(0, last, self.told.windows).round().astype(int)
+
+        return teacher.embed_all(samples, self.frontend.sample_rate, spread)
 
 
 def _short_hash(value: object) -> str:

@@ -49,7 +49,9 @@ def compare(settings: Settings) -> None:
     rate = settings.frontend.sample_rate
 
     def heard(table: pd.DataFrame, sound: Callable[[str], Samples], title: str) -> list[NDArray[np.float32]]:
-        return [embeddings(sound(path), rate, teacher) for path in progress(table.path, title, total=len(table))]
+        return [
+            teacher.embed_all(sound(path), rate, overlapping) for path in progress(table.path, title, total=len(table))
+        ]
 
     train, test = (recordings[recordings.split == part].sort_values("path") for part in ("train", "test"))
     clean = heard(train, lambda path: read(path, rate), "training share")
@@ -74,16 +76,10 @@ def compare(settings: Settings) -> None:
     say(f"          {settings.paths.validate / 'peers.npz'}: {' and '.join(PEERS)} on {len(test)} recordings")
 
 
-def embeddings(samples: Samples, sample_rate: int, teacher: birdnet.BirdNet) -> NDArray[np.float32]:
-    """The teacher's embeddings [n_windows, size] of windows that overlap by half; the last ends with the recording."""
-    import soxr
-
-    window = round(birdnet.WINDOW_SECONDS * birdnet.SAMPLE_RATE)
-    sound = np.asarray(soxr.resample(samples, sample_rate, birdnet.SAMPLE_RATE, quality="HQ"), np.float32)
-    sound = np.pad(sound, (0, max(0, window - len(sound))))
-    last = len(sound) - window
-    starts = sorted({*range(0, last + 1, window // 2), last})
-    return np.stack([teacher.embed(np.ascontiguousarray(sound[start : start + window])) for start in starts])
+def overlapping(last: int) -> list[int]:
+    """Starts of windows that overlap by half; the last one ends with the recording."""
+    half = round(birdnet.WINDOW_SECONDS * birdnet.SAMPLE_RATE) // 2
+    return sorted({*range(0, last + 1, half), last})
 
 
 class Regression:
