@@ -109,6 +109,7 @@ def test_calls_in_time_are_left_alone(rounds_per_second: float) -> None:
         assert engine.call("melspec_window", 0, 0, 0) == 0
 
 
+@pytest.mark.slow
 def test_engines_are_stopped_one_by_one(rounds_per_second: float) -> None:
     """A shorter limit is kept while the watchdog sleeps for a longer one, and stops nobody else."""
     patient = WasmEngine(mel_module(melspec_window=spin(int(1.5 * rounds_per_second))), time_limit=50.0)
@@ -137,6 +138,7 @@ def run(code: str) -> tuple[str, float]:
     return done.stdout, time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_nothing_wakes_while_nothing_runs() -> None:
     code = """
 import time, threading, test_runaway as t

@@ -56,6 +56,7 @@ def test_parameters_and_macs_are_those_that_keras_counts_after_folding() -> None
         assert file.bytes == len(data)
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_bytes_and_no_noise(capsys: pytest.CaptureFixture[str]) -> None:
     first = exported()
     capsys.readouterr()

@@ -120,6 +120,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path, left, name, kept):
     assert read_checkpoint(place, "one") is None
 
 
+@pytest.mark.slow
 def test_it_stops_when_nothing_gets_better(tmp_path, team):
     whole = training(tmp_path, team, epochs=20, steps_per_epoch=1, patience=2, learning_rate=1e-9)
     whole.valid.scores = lambda model: {"cmap": 0.5, "macro_roc_auc": 0.5, "top1": 0.5}
