@@ -97,6 +97,7 @@ def _overrides(name: str, fold: int, folds: int, overrides: Sequence[str]) -> li
         f"split.fold={fold}",
         f"fit.seed={fold + 1}",
         *places,
+        f"paths.taught={PLACE / name / 'taught'}",  # shared by folds, not with experiments without a teacher
         f"bundle.dir={place / 'bundle'}",
         "evaluate.wheel=false",
         *overrides,
