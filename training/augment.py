@@ -76,7 +76,7 @@ class Augment:
 
     def draw_stretch(self, rng: np.random.Generator) -> float:
         """The pace of a window: 1 as it is, more is faster."""
-        return _between(self.time_stretch, rng) if _happens(self.time_stretch_probability, rng) else 1.0
+        return between(self.time_stretch, rng) if _happens(self.time_stretch_probability, rng) else 1.0
 
     def draw_others(self, rng: np.random.Generator) -> int:
         """How many recordings are added to a window."""
@@ -138,14 +138,14 @@ def disturb(
     clean = _loudness(power)
     for other in others:
         second = to_power(_moved(other, augment, rng), frontend)
-        _add(power, second, clean, _between(augment.mixup_snr_db, rng))
+        _add(power, second, clean, between(augment.mixup_snr_db, rng))
     if background is not None:
-        _add(power, to_power(background, frontend), clean, _between(augment.background_snr_db, rng))
+        _add(power, to_power(background, frontend), clean, between(augment.background_snr_db, rng))
     if _happens(augment.noise_probability, rng):
-        noise = _noise(power.shape, _between(augment.noise_slope_db, rng), frontend, rng)
-        _add(power, noise, _loudness(power), _between(augment.noise_snr_db, rng))
+        noise = _noise(power.shape, between(augment.noise_slope_db, rng), frontend, rng)
+        _add(power, noise, _loudness(power), between(augment.noise_snr_db, rng))
     if _happens(augment.gain_probability, rng):
-        power *= np.float32(10 ** (_between(augment.gain_db, rng) / 10))
+        power *= np.float32(10 ** (between(augment.gain_db, rng) / 10))
     mixed = to_input(power, frontend)
     _mask(mixed, augment, frontend, rng)
     return mixed
@@ -168,7 +168,8 @@ def _happens(probability: float, rng: np.random.Generator) -> bool:
     return bool(rng.random() < probability)
 
 
-def _between(pair: Sequence[float], rng: np.random.Generator) -> float:
+def between(pair: Sequence[float], rng: np.random.Generator) -> float:
+    """A number of the interval [low, high], each as likely as any other."""
     low, high = pair
     return float(rng.uniform(low, high))
 

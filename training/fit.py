@@ -19,7 +19,7 @@ from training.checkpoints import History, best_model
 from training.config import Settings, stage_main
 from training.console import say
 from training.files import sha256_of_file, write_text, written_beside
-from training.fitting import Validation, make_optimizer, train
+from training.fitting import Validation, train
 from training.prepared import read_backgrounds, read_prepared
 from training.sampler import Sampler
 from training.sources import Backgrounds, Recordings, Source
@@ -53,11 +53,12 @@ def fit(settings: Settings) -> None:
         valid = Validation(held_out, settings.paths.prepared, codes, frontend.n_frames, told.valid_windows)
     trainee = Trainee(
         lambda: settings.model.build((frontend.n_mels, frontend.n_frames, 1), len(codes)),
-        lambda: make_optimizer(told),
+        told.make_optimizer,
         team,
         precision=told.precision,
         ema=told.ema,
         batch_size=told.batch_size,
+        parts=sampler.parts,
         embedding_size=sampler.embedding_size,
         embedding_weight=settings.teacher.embedding_weight if isinstance(settings.teacher, BirdNetTeacher) else 0.0,
     )
@@ -87,11 +88,12 @@ def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.D
         stretch=augment.draw_stretch,
     )
     sources: list[tuple[Source, float]] = [(labelled, 1.0)]
+    parts: tuple[tuple[float, float], ...] = ()
     embedding_size = 0
     if isinstance(settings.teacher, BirdNetTeacher):
-        taught = open_taught(settings.paths.taught, settings.teacher, train, backgrounds)
+        taught = open_taught(settings.paths.taught, settings.teacher, settings.frontend, train, backgrounds)
         sources = [(labelled, 1 - settings.teacher.share), (taught, settings.teacher.share)]
-        embedding_size = taught.embedding_size
+        parts, embedding_size = taught.parts, taught.embedding_size
     return Sampler(
         sources,
         None if backgrounds.empty else Backgrounds(backgrounds, place, settings.frontend.n_frames),
@@ -100,6 +102,7 @@ def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.D
         seed=told.seed,
         batch_size=told.batch_size,
         n_labels=len(codes),
+        parts=parts,
         embedding_size=embedding_size,
     )
 

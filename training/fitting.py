@@ -22,6 +22,7 @@ from training.errors import ConfigError, StageError
 from training.feeding import Feed
 from training.files import write_text
 from training.metrics import Metrics, measure
+from training.optimizers import OPTIMIZERS, make_optimizer
 from training.sampler import Sampler
 from training.strategies import STRATEGIES, Team
 from training.trainee import PRECISIONS, Trainee
@@ -41,6 +42,7 @@ class Fit:
     epochs: int
     steps_per_epoch: int
     batch_size: int
+    optimizer: str
     learning_rate: float
     warmup_epochs: int
     weight_decay: float
@@ -74,9 +76,19 @@ class Fit:
             raise ConfigError(
                 f"fit.rating_weight is {list(self.rating_weight)}; let ratings rise, and weights not be negative."
             )
-        for name, known in (("precision", PRECISIONS), ("strategy", STRATEGIES)):
+        for name, known in (("precision", PRECISIONS), ("strategy", STRATEGIES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"fit.{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}.")
+
+    def make_optimizer(self) -> keras.optimizers.Optimizer:
+        """For the whole of the training."""
+        return make_optimizer(
+            self.optimizer,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            steps=self.epochs * self.steps_per_epoch,
+            warmup=self.warmup_epochs * self.steps_per_epoch,
+        )
 
     def _rating_points(self) -> Sequence[Sequence[float]]:
         for point in self.rating_weight:
@@ -216,21 +228,6 @@ class Validation:
             ]
             logits = model.predict_on_batch(np.concatenate(windows)[..., None])
             yield np.maximum.reduceat(logits, np.cumsum([0, *(len(w) for w in windows[:-1])]))
-
-
-def make_optimizer(told: Fit) -> keras.optimizers.Optimizer:
-    """AdamW at a rate that rises in a line, then falls as a cosine to a hundredth."""
-    import keras
-
-    warmup = told.warmup_epochs * told.steps_per_epoch
-    rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else told.learning_rate,
-        decay_steps=told.epochs * told.steps_per_epoch - warmup,
-        warmup_target=told.learning_rate if warmup else None,
-        warmup_steps=warmup,
-        alpha=0.01,
-    )
-    return keras.optimizers.AdamW(rate, weight_decay=told.weight_decay)
 
 
 def _is_stale(history: History, patience: int) -> bool:

@@ -5,9 +5,10 @@ Enters: settings from conf/model and the shape of the mel array. Leaves: an untr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labous.errors import LabousError
 
@@ -154,3 +155,26 @@ class PlainCnn:
 
         x = keras.layers.BatchNormalization(momentum=self.batch_norm_momentum, name=f"{name}_norm")(x)
         return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x)
+
+
+def of_parts(model: keras.Model, parts: Sequence[tuple[float, float]]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """What a network of :class:`PlainCnn` makes of parts of its window, by the layers that the whole goes through.
+
+    Args:
+        parts: where each begins and ends, in shares of the window.
+
+    Returns:
+        Logits [batch, n_parts, n_labels] and the features that they come from, [batch, n_parts, n_features].
+    """
+    import keras
+
+    def through(name: str, x: Any) -> Any:
+        return model.get_layer(name)(x)
+
+    frames = model.get_layer("head_relu6").output
+    found = []
+    for begin, end in parts:
+        part = frames[:, :, round(begin * frames.shape[2]) : round(end * frames.shape[2])]
+        found.append(through("features", [through("time_mean", part), through("time_max", part)]))
+    logits = [through("logits", through("dropout", features)) for features in found]
+    return keras.ops.stack(logits, axis=1), keras.ops.stack(found, axis=1)

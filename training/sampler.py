@@ -22,13 +22,17 @@ class Batch(NamedTuple):
         inputs: [n, n_mels, n_frames, 1], what the model takes.
         targets: [n, n_labels], in [0, 1].
         weights: [n], of each example's loss.
-        embeddings: [n, d], of a teacher; zeros where there is none. d is 0 where no source has any.
-        embedded: [n], 1 where there is an embedding, else 0.
+        part_targets: [n, n_parts, n_labels], of a teacher; zeros where there are none. No part where no source has any.
+        heard: [n], 1 where there are part_targets, else 0.
+        embeddings: [n, n_parts, d], of a teacher; zeros where there are none. d is 0 where no source has any.
+        embedded: [n], 1 where there are embeddings, else 0.
     """
 
     inputs: Array
     targets: Array
     weights: Array
+    part_targets: Array
+    heard: Array
     embeddings: Array
     embedded: Array
 
@@ -42,7 +46,8 @@ class Sampler:
     Args:
         sources: each with the share of the examples that it gives; shares need not sum to 1.
         backgrounds: None: no background is added, and no example is background alone.
-        embedding_size: d, where a source gives embeddings.
+        parts: ends of the parts of a window, in shares of it, of which a source tells a teacher's opinion.
+        embedding_size: d, where a source tells embeddings.
     """
 
     def __init__(
@@ -55,28 +60,36 @@ class Sampler:
         seed: int,
         batch_size: int,
         n_labels: int,
+        parts: Sequence[tuple[float, float]] = (),
         embedding_size: int = 0,
     ) -> None:
         self._sources = [source for source, _ in sources]
         self._until = np.cumsum([share for _, share in sources]) / sum(share for _, share in sources)
         self._backgrounds, self._augment, self._frontend = backgrounds, augment, frontend
         self._seed, self._n_labels = seed, n_labels
-        self.batch_size, self.embedding_size = batch_size, embedding_size
+        self.batch_size, self.parts, self.embedding_size = batch_size, tuple(parts), embedding_size
 
     def batch(self, epoch: int, number: int, rows: range | None = None) -> Batch:
         """Batch ``number`` of ``epoch``, or these rows of it."""
         rows = range(self.batch_size) if rows is None else rows
         examples = [self._example(np.random.default_rng([self._seed, epoch, number, row])) for row in rows]
-        embeddings = np.zeros((len(rows), self.embedding_size), np.float32)
+        targets = np.zeros((len(rows), len(self.parts), self._n_labels), np.float32)
+        embeddings = np.zeros((len(rows), len(self.parts), self.embedding_size), np.float32)
+        heard, embedded = np.zeros((2, len(rows)), np.float32)
         for row, example in enumerate(examples):
-            if example.embedding is not None:
-                embeddings[row] = example.embedding
+            if example.parts is None:
+                continue
+            targets[row], heard[row] = example.parts.targets, 1
+            if example.parts.embeddings is not None:
+                embeddings[row], embedded[row] = example.parts.embeddings, 1
         return Batch(
             np.stack([example.mel for example in examples])[..., None],
             np.stack([example.targets for example in examples]),
             np.array([example.weight for example in examples], np.float32),
+            targets,
+            heard,
             embeddings,
-            np.array([example.embedding is not None for example in examples], np.float32),
+            embedded,
         )
 
     def _example(self, rng: np.random.Generator) -> Example:

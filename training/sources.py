@@ -23,6 +23,18 @@ Opinion = Callable[[str, float, float], float]
 _OPEN_FILES = 2048
 
 
+class Parts(NamedTuple):
+    """What a teacher makes of parts of a window, the same for every window of a source.
+
+    Attributes:
+        targets: float32 [n_parts, n_labels], in [0, 1].
+        embeddings: float32 [n_parts, d]; None where they are not known.
+    """
+
+    targets: Array
+    embeddings: Array | None
+
+
 class Example(NamedTuple):
     """One clean window and what is to be learnt from it.
 
@@ -30,14 +42,14 @@ class Example(NamedTuple):
         mel: the model's input, float32 [n_mels, n_frames].
         targets: float32 [n_labels], in [0, 1], label smoothing included.
         weight: of its loss, 1 for an ordinary example.
-        embedding: float32 [d], what a teacher makes of the window; None where no teacher has heard it.
+        parts: None where no teacher has heard it.
         mixes: whether other recordings or backgrounds may be added to it; not where it is a mixture already.
     """
 
     mel: Array
     targets: Array
     weight: float = 1.0
-    embedding: Array | None = None
+    parts: Parts | None = None
     mixes: bool = True
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.models import of_parts
 from training.sampler import Batch
 from training.strategies import Team
 
@@ -23,15 +24,17 @@ class Trainee:
     """A network in training, and its float32 twin that is validated and kept.
 
     The loss of a batch is the sum over its examples of weight times binary cross-entropy on logits (mean over labels),
-    divided by the batch's size. Where examples come with a teacher's embedding, a linear layer from the pooled
-    features, which is not kept, learns to guess it; the mean of its squared error is added.
+    divided by the batch's size. Where examples come with a teacher's opinion of parts of the window, the network hears
+    those parts as it hears the whole, and the mean is over the whole and the parts; and where with embeddings, a linear
+    layer from the parts' features, which is not kept, learns to guess them: the mean of its squared error is added.
 
     Args:
-        build: makes the untrained network, in the policy of the moment: its output is the logits, and its layer
-            ``features`` what embeddings are guessed from.
+        build: makes the untrained network, in the policy of the moment: its output is the logits, and with ``parts``
+            it is a :class:`training.models.PlainCnn`'s.
         optimizer: of the parameters.
         ema: share of the running average of the weights that stays at each step (of all weights, moving statistics
             included; less at first, (1 + n) / (10 + n) after n steps); None: the weights as they are are kept.
+        parts: of a window, that examples tell a teacher's opinion of (see :class:`training.sampler.Sampler`).
         embedding_weight: of the embeddings' loss beside the labels'.
     """
 
@@ -44,6 +47,7 @@ class Trainee:
         precision: str = "float32",
         ema: float | None = None,
         batch_size: int,
+        parts: Sequence[tuple[float, float]] = (),
         embedding_size: int = 0,
         embedding_weight: float = 1.0,
     ) -> None:
@@ -57,11 +61,13 @@ class Trainee:
             for layer in self._model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = team.replicas > 1  # moments of the whole batch, as one replica has them
-            self._trained = self._model
-            if embedding_size:
-                features = self._model.get_layer("features").output
-                guess = keras.layers.Dense(embedding_size, dtype="float32", name="embedding")(features)
-                self._trained = keras.Model(self._model.input, [self._model.output, guess])
+            outputs = {"logits": self._model.output}
+            if parts:
+                outputs["part_logits"], features = of_parts(self._model, parts)
+            if parts and embedding_size:
+                guess = keras.layers.Dense(embedding_size, dtype="float32", name="embedding")
+                outputs["embeddings"] = guess(features)
+            self._trained = keras.Model(self._model.input, outputs)
             self._optimizer = optimizer()
             self._scales = precision == "mixed_float16"  # whose small gradients would be 0
             if self._scales:
@@ -122,17 +128,30 @@ class Trainee:
         return loss
 
     def _one_replica(
-        self, inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, embeddings: tf.Tensor, embedded: tf.Tensor
+        self,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        weights: tf.Tensor,
+        part_targets: tf.Tensor,
+        heard: tf.Tensor,
+        embeddings: tf.Tensor,
+        embedded: tf.Tensor,
     ) -> tf.Tensor:
         import tensorflow as tf
+
+        def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits), axis=-1)
 
         variables = self._trained.trainable_variables
         with tf.GradientTape() as tape:
             found = self._trained(inputs, training=True)
-            logits = found[0] if embeddings.shape[-1] else found
-            each = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits), axis=-1)
-            if embeddings.shape[-1]:
-                error = tf.reduce_mean(tf.math.squared_difference(embeddings, found[1]), axis=-1)
+            each = cross_entropy(targets, found["logits"])
+            if "part_logits" in found:
+                parts = heard * part_targets.shape[1]
+                theirs = tf.reduce_mean(cross_entropy(part_targets, found["part_logits"]), axis=-1)
+                each = (each + parts * theirs) / (1 + parts)
+            if "embeddings" in found:
+                error = tf.reduce_mean(tf.math.squared_difference(embeddings, found["embeddings"]), axis=(1, 2))
                 each += self._embedding_weight * embedded * error
             loss = tf.reduce_sum(each * weights) / self._batch_size
             scaled = self._optimizer.scale_loss(loss)

@@ -17,10 +17,10 @@ import pandas as pd
 
 from training.augment import Augment
 from training.config import compose, told_in_a_sentence
-from training.fitting import Fit, Validation, make_optimizer, train
+from training.fitting import Fit, Validation, train
 from training.models import Block, PlainCnn
 from training.sampler import Sampler
-from training.sources import Example, Recordings
+from training.sources import Example, Parts, Recordings
 from training.strategies import Team
 from training.trainee import Trainee
 
@@ -50,15 +50,19 @@ def recordings(place: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-class WithEmbedding:
-    """Another source's examples, each with an embedding that its labels decide."""
+PARTS = ((0.0, 0.5), (0.5, 1.0))
+
+
+class WithTeacher:
+    """Another source's examples, each with an opinion of its halves and an embedding that its labels decide."""
 
     def __init__(self, source: Recordings) -> None:
         self._source = source
 
     def draw(self, rng: np.random.Generator) -> Example:
         example = self._source.draw(rng)
-        return example._replace(embedding=np.eye(3, 4, dtype=np.float32)[example.targets.argmax()], mixes=False)
+        embedding = np.eye(3, 4, dtype=np.float32)[example.targets.argmax()]
+        return example._replace(parts=Parts(np.stack([example.targets] * 2), np.stack([embedding] * 2)), mixes=False)
 
 
 @dataclasses.dataclass
@@ -85,16 +89,18 @@ def training(place: Path, team: Team, *, taught: bool = False, network: PlainCnn
     plain = {"label_smoothing": fit.label_smoothing, "secondary_weight": 0.5, "crop_candidates": 2}
     source = Recordings(table[table.split == "train"], place, CODES, FRONTEND, **plain)
     numbers = {"seed": fit.seed, "batch_size": fit.batch_size, "n_labels": len(CODES)}
-    sources = [(WithEmbedding(source), 1.0), (source, 1.0)] if taught else [(source, 1.0)]
-    sampler = Sampler(sources, None, AUGMENT, FRONTEND, **numbers, embedding_size=4 if taught else 0)
+    sources = [(WithTeacher(source), 1.0), (source, 1.0)] if taught else [(source, 1.0)]
+    opinion = {"parts": PARTS, "embedding_size": 4} if taught else {}
+    sampler = Sampler(sources, None, AUGMENT, FRONTEND, **numbers, **opinion)
     valid = Validation(table[table.split == "valid"], place, CODES, FRONTEND.n_frames, fit.valid_windows)
     trainee = Trainee(
         lambda: network.build(SHAPE, len(CODES)),
-        lambda: make_optimizer(fit),
+        fit.make_optimizer,
         team,
         precision=fit.precision,
         ema=fit.ema,
         batch_size=fit.batch_size,
+        parts=sampler.parts,
         embedding_size=sampler.embedding_size,
     )
     return Training(trainee, sampler, valid, fit, team)

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from fit_fixtures import CODES, NETWORK, SHAPE, TOLD, training
+from fit_fixtures import CODES, NETWORK, PARTS, SHAPE, TOLD, training
 
 from training.checkpoints import best_model, read_checkpoint, write_checkpoint, write_model
 from training.errors import ConfigError, StageError
 from training.feeding import Feed
+from training.models import of_parts
+from training.optimizers import make_optimizer
 from training.strategies import Team
 
 
@@ -192,10 +194,42 @@ def test_averaged_weights_are_validated_and_kept(tmp_path, team):
     assert not np.array_equal(weights(whole.trainee.kept())[0], now[0])
 
 
+def test_parts_are_heard_as_a_window_of_their_own_is(team):
+    """Pooling in time is the network's last step but one: a part's frames give what they give in the whole."""
+    model = NETWORK.build(SHAPE, len(CODES))
+    frames = model.get_layer("head_relu6").output
+    whole = keras.Model(model.input, [model.output, frames, *of_parts(model, [(0.0, 1.0), (0.25, 0.75)])])
+    window = np.random.default_rng(0).standard_normal((2, *SHAPE, 1)).astype(np.float32)
+    said, frames, logits, features = (np.asarray(array) for array in whole(window, training=False))
+    np.testing.assert_allclose(logits[:, 0], said, rtol=1e-5, atol=1e-6)
+    columns = frames.shape[2]
+    part = frames[:, 0, round(columns / 4) : round(columns * 3 / 4)]
+    pooled = np.concatenate([part.mean(axis=1), part.max(axis=1)], axis=-1)
+    np.testing.assert_allclose(features[:, 1], pooled, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(logits[:, 1], said, rtol=1e-3)
+
+
+def test_the_loss_is_the_mean_over_the_whole_and_the_parts(tmp_path, team):
+    network = dataclasses.replace(NETWORK, dropout=0.0)
+    whole = training(tmp_path, team, taught=True, network=network)
+    batch, trainee = whole.sampler.batch(0, 0), whole.trainee
+    heard, embedded = batch.heard == 1, batch.embedded == 1
+    found = {name: np.asarray(array) for name, array in trainee._trained(batch.inputs, training=True).items()}
+
+    def cross_entropy(targets, logits):
+        return (np.logaddexp(0, logits) - targets * logits).mean(axis=-1)
+
+    each = cross_entropy(batch.targets, found["logits"])
+    of_parts = cross_entropy(batch.part_targets, found["part_logits"])
+    each = np.where(heard, (each + of_parts.sum(axis=1)) / (1 + len(PARTS)), each)
+    each += np.where(embedded, ((found["embeddings"] - batch.embeddings) ** 2).mean(axis=(1, 2)), 0)
+    assert trainee.step(batch) == pytest.approx(float((each * batch.weights).mean()), rel=1e-4)
+
+
 def test_an_embedding_is_learnt_beside_the_labels_and_not_kept(tmp_path, team):
     whole = training(tmp_path, team, taught=True, epochs=6, steps_per_epoch=16, patience=6, learning_rate=0.01)
     history = whole.train(tmp_path / "checkpoint")
-    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
     kept = keras.saving.load_model(best_model(tmp_path / "checkpoint"))
     assert kept.output_shape == (None, len(CODES))
     assert "embedding" not in {layer.name for layer in kept.layers}
@@ -203,11 +237,36 @@ def test_an_embedding_is_learnt_beside_the_labels_and_not_kept(tmp_path, team):
     for number in range(6):
         batch = whole.sampler.batch(99, number)
         assert 0 < batch.embedded.sum() < TOLD.batch_size
-        guessed.append(np.asarray(whole.trainee._trained(batch.inputs, training=False)[1])[batch.embedded == 1])
+        guessed.append(
+            np.asarray(whole.trainee._trained(batch.inputs, training=False)["embeddings"])[batch.embedded == 1]
+        )
         wanted.append(batch.embeddings[batch.embedded == 1])
     truth = np.concatenate(wanted)
-    # better than to say the mean, whatever the window
+    # better than to say the mean of each part, whatever the window
     assert ((np.concatenate(guessed) - truth) ** 2).mean() < 0.6 * truth.var(axis=0).mean()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_both_optimizers_learn(tmp_path, team, optimizer):
+    whole = training(tmp_path, team, optimizer=optimizer, epochs=6, steps_per_epoch=16, patience=6, learning_rate=0.01)
+    history = whole.train(tmp_path / "checkpoint")
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+def test_muon_turns_convolutions_by_orthogonal_steps():
+    """From zero weights the first step is the nearest orthogonal matrix of the gradient, but for Muon's tolerance."""
+    optimizer = make_optimizer("muon", learning_rate=1.0, weight_decay=0.0, steps=10, warmup=0)
+    kernel = keras.Variable(np.zeros((1, 1, 6, 4), np.float32), name="kernel")
+    depthwise = keras.Variable(np.zeros((3, 3, 5, 1), np.float32), name="kernel")
+    optimizer.build([kernel, depthwise])
+    gradients = [np.random.default_rng(0).standard_normal(v.shape).astype(np.float32) for v in (kernel, depthwise)]
+    optimizer.apply(gradients, [kernel, depthwise])
+    step = -np.asarray(kernel)[0, 0] / (0.2 * np.sqrt(6))
+    values = np.linalg.svd(step, compute_uv=False)
+    assert (values > 0.6).all() and (values < 1.3).all()
+    u, _, v = np.linalg.svd(gradients[0][0, 0], full_matrices=False)
+    assert np.abs(np.sum(step * (u @ v))) / np.linalg.norm(step) / np.linalg.norm(u @ v) > 0.95
+    np.testing.assert_allclose(np.asarray(depthwise), -np.sign(gradients[1]), rtol=1e-3)  # AdamW's first step
 
 
 def test_the_same_network_gives_the_same_file(tmp_path, team):

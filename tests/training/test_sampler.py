@@ -9,7 +9,7 @@ import pytest
 from training.augment import Augment
 from training.config import compose
 from training.sampler import Sampler
-from training.sources import Backgrounds, Example
+from training.sources import Backgrounds, Example, Parts
 
 SETTINGS = compose()
 FRONTEND, AUGMENT = SETTINGS.frontend, SETTINGS.augment
@@ -24,13 +24,13 @@ def altered(**values):
 class Level:
     """A source whose windows are all of one level, with a little noise that tells them apart."""
 
-    def __init__(self, level, targets, weight=1.0, embedding=None, mixes=True):
+    def __init__(self, level, targets, weight=1.0, parts=None, mixes=True):
         self.level, self.targets = level, np.array(targets, np.float32)
-        self.weight, self.embedding, self.mixes = weight, embedding, mixes
+        self.weight, self.parts, self.mixes = weight, parts, mixes
 
     def draw(self, rng):
         mel = (self.level + 0.01 * rng.standard_normal(SHAPE)).astype(np.float32)
-        return Example(mel, self.targets, self.weight, self.embedding, self.mixes)
+        return Example(mel, self.targets, self.weight, self.parts, self.mixes)
 
 
 def sampler(*sources, augment=AUGMENT, backgrounds=None, batch_size=8, **told):
@@ -67,7 +67,9 @@ def test_workers_that_make_parts_make_one_batch(backgrounds):
 
 def test_shapes_are_what_the_model_takes():
     batch = sampler().batch(0, 0)
-    assert [array.shape for array in batch] == [(8, *SHAPE, 1), (8, 3), (8,), (8, 0), (8,)]
+    assert [array.shape for array in batch] == [
+        (8, *SHAPE, 1), (8, 3), (8,), (8, 0, 3), (8,), (8, 0, 0), (8,),
+    ]  # fmt: skip
     assert {array.dtype for array in batch} == {np.dtype(np.float32)}
     assert np.isfinite(batch.inputs).all()
 
@@ -91,24 +93,34 @@ def test_a_mixture_has_the_union_of_labels_and_the_mean_of_weights():
     }
 
 
-def test_what_is_a_mixture_already_is_not_mixed_again_and_keeps_its_embedding():
+HALVES = ((0.0, 0.5), (0.5, 1.0))
+OPINION = Parts(np.array([[0, 0.3, 0], [0, 0.1, 0.6]], np.float32), np.array([[1, 2], [3, 4]], np.float32))
+
+
+def test_what_is_a_mixture_already_is_not_mixed_again_and_keeps_what_a_teacher_said():
     plain = Level(0.0, [1, 0, 0])
-    taught = Level(1.0, [0, 0.3, 0.6], embedding=np.array([1, 2], np.float32), mixes=False)
+    taught = Level(1.0, [0, 0.3, 0.6], parts=OPINION, mixes=False)
     augment = altered(mixup_probability=1.0, noise_probability=1.0, noise_snr_db=[0.0, 0.0])
-    batch = sampler(plain, taught, augment=augment, batch_size=100, embedding_size=2).batch(0, 0)
+    batch = sampler(plain, taught, augment=augment, batch_size=100, parts=HALVES, embedding_size=2).batch(0, 0)
     alone = batch.embedded == 1
-    assert 20 < alone.sum() < 80
+    assert 20 < alone.sum() < 80 and np.array_equal(batch.heard, batch.embedded)
     np.testing.assert_allclose(batch.targets[alone], np.tile([0, 0.3, 0.6], (alone.sum(), 1)), rtol=1e-6)
-    np.testing.assert_array_equal(batch.embeddings[alone], np.tile([1, 2], (alone.sum(), 1)))
+    for found, said in ((batch.part_targets, OPINION.targets), (batch.embeddings, OPINION.embeddings)):
+        np.testing.assert_array_equal(found[alone], np.tile(said, (alone.sum(), 1, 1)))
+        assert not found[~alone].any()
     np.testing.assert_array_equal(batch.targets[~alone], np.tile([1, 0, 0], ((~alone).sum(), 1)))
-    assert not batch.embeddings[~alone].any()
 
 
-def test_a_mixture_has_no_embedding():
-    source = Level(0.0, [1, 0, 0], embedding=np.ones(2, np.float32))
-    batch = sampler(source, augment=altered(mixup_probability=1.0), embedding_size=2).batch(0, 0)
-    assert not batch.embedded.any()
-    assert not batch.embeddings.any()
+def test_an_opinion_may_lack_its_embedding():
+    taught = Level(1.0, [0, 0.3, 0.6], parts=OPINION._replace(embeddings=None), mixes=False)
+    batch = sampler(taught, parts=HALVES, embedding_size=2).batch(0, 0)
+    assert batch.heard.all() and batch.part_targets.any() and not batch.embedded.any()
+
+
+def test_of_a_mixture_no_teacher_has_said_anything():
+    source = Level(0.0, [1, 0, 0], parts=OPINION)
+    batch = sampler(source, augment=altered(mixup_probability=1.0), parts=HALVES, embedding_size=2).batch(0, 0)
+    assert not (batch.heard.any() or batch.part_targets.any() or batch.embedded.any() or batch.embeddings.any())
 
 
 def test_background_alone_has_no_label_at_all(backgrounds):

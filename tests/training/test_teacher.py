@@ -76,7 +76,7 @@ def mixer(sounds, told, **changes) -> Mixer:
 
 def plain(**changes) -> dict:
     """A recipe of one recording as it is."""
-    off = {"sources": (1.0,), "speed_probability": 0.0, "tilt_probability": 0.0}
+    off = {"sources": (1.0,), "speed_probability": 0.0, "filter_probability": 0.0, "reverberation_probability": 0.0}
     return {**off, "background_probability": 0.0, "background_alone": 0.0, **changes}
 
 
@@ -128,11 +128,15 @@ def test_labels_of_another_model(teacher_place, tmp_path):
         ("teacher.sources=[0.5,0.4]", "shares of 1, 2, … sources that sum to 1"),
         ("teacher.speed=[0.0,1.2]", "slowest, fastest"),
         ("teacher.tilt_db=[3.0]", "low, high"),
+        ("teacher.ripple_db=-1.0", "at least 0"),
+        ("teacher.reverberation_seconds=[0.0,1.0]", "above 0"),
         ("teacher.background_alone=1.5", "a probability lies between 0 and 1"),
         ("teacher.draw_from=valid", "choose train or all"),
         ("teacher.share=0.0", "above 0"),
         ("teacher.temperature=0.0", "above 0"),
         ("teacher.windows=0", "at least 1"),
+        ("teacher.mix_probability=2.0", "a probability lies between 0 and 1"),
+        ("teacher.mix_gain_db=[3.0,0.0]", "low, high"),
     ],
 )
 def test_impossible_values_are_refused(override, said):
@@ -212,6 +216,44 @@ def test_speed_changes_pitch(sounds, told):
     assert hertz[np.abs(np.fft.rfft(mixture.samples)).argmax()] == pytest.approx(3300, abs=1)
 
 
+@pytest.fixture
+def click(tmp_path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A recording as long as a window, silent but for a click after a second: it tells what it went through."""
+    samples = np.zeros(FRONTEND.window_samples, np.float32)
+    samples[RATE] = 0.9
+    soundfile.write(tmp_path / "click.wav", samples, RATE, subtype="FLOAT")
+    recordings = pd.DataFrame(
+        [("click.wav", str(tmp_path / "click.wav"), "eurrob1", "ann")],
+        columns=["recording_id", "path", "primary_label", "author"],
+    )
+    return recordings, pd.DataFrame(columns=["recording_id", "path", "start_seconds", "end_seconds"])
+
+
+def test_a_filter_is_straight_in_decibels_an_octave(click, told):
+    ours = mixer(click, told, **plain(filter_probability=1.0, tilt_db=(-2.0, -2.0), ripple_db=0.0))
+    samples = ours.draw(np.random.default_rng(0)).samples
+    gain = 20 * np.log10(np.abs(np.fft.rfft(samples)))
+    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
+    at = {f: gain[np.abs(hertz - f).argmin()] for f in (750, 1500, 3000, 6000, 12000)}
+    np.testing.assert_allclose(np.diff(list(at.values())), -2, atol=0.02)
+    # a ripple bends it, by about as much as it says
+    rough = mixer(click, told, **plain(filter_probability=1.0, tilt_db=(0.0, 0.0), ripple_db=3.0))
+    bends = [20 * np.log10(np.abs(np.fft.rfft(rough.draw(np.random.default_rng(n)).samples))) for n in range(40)]
+    octaves = [np.abs(hertz - f).argmin() for f in (750, 1500, 3000, 6000)]
+    assert 1 < np.std(np.diff(np.array(bends)[:, octaves], axis=1)) / 2**0.5 < 5
+
+
+def test_reverberation_decays_as_told_below_the_direct_sound(click, told):
+    always = plain(reverberation_probability=1.0, reverberation_seconds=(0.5, 0.5), direct_db=(6.0, 6.0))
+    samples = mixer(click, told, **always).draw(np.random.default_rng(0)).samples.astype(np.float64)
+    direct, tail = samples[RATE], samples[RATE + 1 :]
+    assert np.abs(samples[:RATE]).max() < 1e-6 * direct  # nothing comes before
+    assert 10 * np.log10(direct**2 / np.sum(tail**2)) == pytest.approx(6, abs=0.01)
+    level = [10 * np.log10(np.mean(part**2)) for part in (tail[:1600], tail[8000:9600])]
+    assert level[1] - level[0] == pytest.approx(-60 * 0.25 / 0.5, abs=2)
+    assert not tail[round(0.5 * RATE) + 10 :].any() or np.abs(tail[round(0.5 * RATE) + 10 :]).max() < 1e-6
+
+
 def test_a_library_keeps_to_its_bytes(sounds):
     library = Library(RATE, 12 * RATE * 2)  # twelve seconds
     lengths = {path: len(library.samples(path)) for path in sounds[0].path}
@@ -264,17 +306,21 @@ def test_another_revision_recipe_or_species_is_another_directory(work):
     ]
     places = [dataclasses.replace(work, **change).words_place for change in changes]
     assert len({work.words_place, *places}) == 1 + len(places)
-    more = dataclasses.replace(work, told=dataclasses.replace(work.told, mixtures=100, share=0.5, temperature=2.0))
+    more = dataclasses.replace(
+        work, told=dataclasses.replace(work.told, mixtures=100, share=0.5, temperature=2.0, mix_gain_db=(0.0, 0.0))
+    )
     assert more.words_place == work.words_place
 
 
-def test_taught_keeps_to_what_may_be_learnt_from(work, sounds):
+def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
     for number in range(6):
         work(number)
     words, mels = ([of(n) for n in range(6)] for of in (work.words, work.mels))
     names = [f"{code}" for code in sounds[0].recording_id]
-    everything = Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, 1.0, 5)
-    some = Taught(words, mels, {*names[1:], "sea.wav"}, 1.0, 5)
+    told = dataclasses.replace(told, mix_probability=0.0)
+    everything = Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, told, FRONTEND)
+    some = Taught(words, mels, {*names[1:], "sea.wav"}, told, FRONTEND)
+    assert some.parts == ((0.0, 0.6), (0.4, 1.0)) and some.embedding_size == 5
     assert 0 < len(some) < len(everything) == 24
     said = [np.load(path) for path in words]
     mel = np.concatenate([np.load(path) for path in mels]).astype(np.float32)
@@ -287,17 +333,46 @@ def test_taught_keeps_to_what_may_be_learnt_from(work, sounds):
         row = int(np.flatnonzero((mel == example.mel).all(axis=(1, 2)))[0])
         assert names[0] not in sources[row].split("\n") and background[row] != "sea.wav#1"
         np.testing.assert_allclose(example.targets, 1 / (1 + np.exp(-logits[row].max(axis=0))), rtol=1e-5)
-        assert example.embedding is not None and example.embedding.shape == (5,)
+        np.testing.assert_allclose(example.parts.targets, 1 / (1 + np.exp(-logits[row])), rtol=1e-5)
+        assert example.parts.embeddings.shape == (2, 5) and not example.mixes
         drawn.add(row)
     assert len(drawn) == len(some)
-    softer = Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, 4.0, 5).draw(np.random.default_rng(0)).targets
+    soft = dataclasses.replace(told, temperature=4.0)
+    softer = (
+        Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, soft, FRONTEND).draw(np.random.default_rng(0)).targets
+    )
     assert (np.abs(softer - 0.5) < np.abs(everything.draw(np.random.default_rng(0)).targets - 0.5)).all()
 
 
 def test_nothing_left_to_learn_from_is_said(work):
     work(0)
     with pytest.raises(StageError, match=r"no mixture of the training share alone; raise teacher\.mixtures"):
-        Taught([work.words(0)], [work.mels(0)], {"another"}, 1.0, 5)
+        Taught([work.words(0)], [work.mels(0)], {"another"}, work.told, FRONTEND)
+
+
+def test_two_mixtures_in_one_have_what_was_said_of_either(work, sounds, told):
+    for number in range(2):
+        work(number)
+    words, mels = ([of(n) for n in range(2)] for of in (work.words, work.mels))
+    allowed = {*sounds[0].recording_id, "sea.wav", "sea.wav#1"}
+    always = dataclasses.replace(told, mix_probability=1.0, mix_gain_db=(-3.0, -3.0))
+    taught = Taught(words, mels, allowed, always, FRONTEND)
+    mel = np.concatenate([np.load(path) for path in mels]).astype(np.float64)
+    power = 10 ** ((mel / FRONTEND.db_scale - FRONTEND.db_offset) / 10)
+    targets = 1 / (1 + np.exp(-np.concatenate([np.load(path)["logits"] for path in words]).astype(np.float64)))
+    found = set()
+    for n in range(20):
+        example = taught.draw(np.random.default_rng(n))
+        heard = 10 ** ((example.mel.astype(np.float64) / FRONTEND.db_scale - FRONTEND.db_offset) / 10)
+        sums = power[:, None] + 10**-0.3 * power[None]
+        off = np.abs(np.log(np.maximum(sums, FRONTEND.amin) / heard)).max(axis=(2, 3))
+        first, second = (int(i) for i in np.unravel_index(off.argmin(), off.shape))
+        assert off[first, second] < 1e-2
+        np.testing.assert_allclose(example.parts.targets, np.maximum(targets[first], targets[second]), rtol=1e-4)
+        np.testing.assert_allclose(example.targets, example.parts.targets.max(axis=0))
+        assert example.parts.embeddings is None
+        found.add((first, second))
+    assert len(found) > 5
 
 
 def test_principal_components_are_uncorrelated_and_ordered():

@@ -26,7 +26,6 @@ from training.console import console
 from training.feeding import Feed
 from training.files import write_text
 from training.fit import make_sampler
-from training.fitting import make_optimizer
 from training.prepared import read_backgrounds, read_prepared
 from training.strategies import Team
 from training.trainee import Trainee
@@ -78,7 +77,7 @@ def measured(settings: Settings, steps: int) -> dict[str, Any]:
     sampler = make_sampler(settings, recordings, backgrounds, codes)
     trainee = Trainee(
         lambda: settings.model.build((frontend.n_mels, frontend.n_frames, 1), len(codes)),
-        lambda: make_optimizer(told),
+        told.make_optimizer,
         Team("none"),
         precision=told.precision,
         ema=told.ema,

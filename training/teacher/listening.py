@@ -29,7 +29,7 @@ from training.files import code_digest, written_beside
 from training.segments import feature_code
 from training.teacher import birdnet
 from training.teacher.mixtures import Library, Mixer
-from training.teacher.settings import BirdNetTeacher
+from training.teacher.settings import LEARNING, BirdNetTeacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +80,7 @@ class Listening:
         """The directory of what the teacher says."""
         recipe = {f.name: getattr(self.told, f.name) for f in dataclasses.fields(self.told)}
         # how many there are, and what is made of them later, changes none of them
-        for name in ("path", "mixtures", "draw_from", "recordings_mb", "share", "temperature"):
-            del recipe[name]
-        for name in ("embedding_weight", "embedding_size"):
+        for name in ("path", "mixtures", "draw_from", "recordings_mb", *LEARNING):
             del recipe[name]
         teacher, labels = birdnet.find(self.told.path)
         identity = {
@@ -137,10 +135,20 @@ class Listening:
     def _embeddings(self, samples: NDArray[np.float32], teacher: birdnet.BirdNet) -> NDArray[np.float32]:
         """What the teacher makes of evenly spread windows of its own length, [windows, size]."""
 
-        def spread(last: int) -> NDArray[np.int_]:
-            return np.linspace(0, last, self.told.windows).round().astype(int)
+        return teacher.embed_all(samples, self.frontend.sample_rate, functools.partial(_spread, self.told.windows))
 
-        return teacher.embed_all(samples, self.frontend.sample_rate, spread)
+
+def spans(windows: int, window_seconds: float) -> tuple[tuple[float, float], ...]:
+    """Which parts of a mixture the teacher hears: where each begins and ends, in shares of its ``window_seconds``."""
+    samples = round(window_seconds * birdnet.SAMPLE_RATE)
+    heard = round(birdnet.WINDOW_SECONDS * birdnet.SAMPLE_RATE)
+    starts = _spread(windows, max(0, samples - heard))
+    return tuple((float(first / samples), float(min(1.0, (first + heard) / samples))) for first in starts)
+
+
+def _spread(windows: int, last: int) -> NDArray[np.int_]:
+    """First samples of windows spread evenly, up to the last that there can be."""
+    return np.linspace(0, last, windows).round().astype(int)
 
 
 def _short_hash(value: object) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.augment import between
 from training.errors import ConfigError
 
 Samples = NDArray[np.float32]
@@ -25,8 +26,12 @@ class Recipe:
     source_level_db: Sequence[float]
     speed_probability: float
     speed: Sequence[float]
-    tilt_probability: float
+    filter_probability: float
     tilt_db: Sequence[float]
+    ripple_db: float
+    reverberation_probability: float
+    reverberation_seconds: Sequence[float]
+    direct_db: Sequence[float]
     background_probability: float
     background_snr_db: Sequence[float]
     background_alone: float
@@ -37,15 +42,23 @@ class Recipe:
             raise ConfigError(
                 f"teacher.sources is {list(self.sources)}; write shares of 1, 2, … sources that sum to 1."
             )
-        for name in ("source_level_db", "speed", "tilt_db", "background_snr_db"):
+        pairs = ("source_level_db", "speed", "tilt_db", "reverberation_seconds", "direct_db", "background_snr_db")
+        for name in pairs:
             pair = getattr(self, name)
             if len(pair) != 2 or pair[0] > pair[1]:
                 raise ConfigError(f"teacher.{name} is {list(pair)}; write [low, high].")
-        for name in ("sources", "source_level_db", "speed", "tilt_db", "background_snr_db"):
+        for name in ("sources", *pairs):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # hashable, from the lists of conf/
         if self.speed[0] <= 0:
             raise ConfigError(f"teacher.speed is {list(self.speed)}; write [slowest, fastest], 1 as it is.")
-        for name in ("speed_probability", "tilt_probability", "background_probability", "background_alone"):
+        if self.reverberation_seconds[0] <= 0:
+            raise ConfigError(
+                f"teacher.reverberation_seconds is {list(self.reverberation_seconds)}; they must be above 0."
+            )
+        if self.ripple_db < 0:
+            raise ConfigError(f"teacher.ripple_db is {self.ripple_db}; it must be at least 0.")
+        parts = ("speed", "filter", "reverberation", "background")
+        for name in (*(f"{part}_probability" for part in parts), "background_alone"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"teacher.{name} is {getattr(self, name)}; a probability lies between 0 and 1.")
         if self.crop_candidates < 1:
@@ -135,9 +148,9 @@ class Mixer:
             row = self._row(rng)
             if self._ids[row] in heard:
                 continue
-            crop = self._tilted(self._crop(self._paths[row], rng), rng)
+            crop = self._elsewhere(self._crop(self._paths[row], rng), rng)
             if heard:
-                crop = crop * _level(loudest, _rms(crop), _between(recipe.source_level_db, rng))
+                crop = crop * _level(loudest, _rms(crop), between(recipe.source_level_db, rng))
             else:
                 loudest = _rms(crop)
             start = int(rng.integers(0, self._length - len(crop) + 1))  # what is shorter lies anywhere
@@ -146,7 +159,7 @@ class Mixer:
         background = ""
         if self._backgrounds and (alone or rng.random() < recipe.background_probability):
             background, sound = self._background(rng)
-            snr = _between(recipe.background_snr_db, rng)
+            snr = between(recipe.background_snr_db, rng)
             mixed = sound if alone else mixed + sound * _level(loudest, _rms(sound), -snr)
         peak = float(np.abs(mixed).max())
         return Mixture((mixed / max(peak, 1.0)).astype(np.float32), tuple(heard), background)
@@ -175,15 +188,27 @@ class Mixer:
             crop = np.asarray(soxr.resample(crop, self._rate * speed, self._rate, quality="MQ"), np.float32)
         return crop[:length]
 
-    def _tilted(self, samples: Samples, rng: np.random.Generator) -> Samples:
-        """The sound through a filter that is straight in dB per octave about 3 kHz, as distance and microphones are."""
-        if rng.random() >= self._recipe.tilt_probability:
+    def _elsewhere(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        """The sound as from another distance, place and microphone: filtered, and reverberant."""
+        recipe, size = self._recipe, len(samples)
+        filtered = rng.random() < recipe.filter_probability
+        reverberant = rng.random() < recipe.reverberation_probability
+        if not (filtered or reverberant):
             return samples
-        slope = _between(self._recipe.tilt_db, rng)
-        spectrum = np.fft.rfft(samples)
-        hertz = np.fft.rfftfreq(len(samples), 1 / self._rate)
-        octaves = np.log2(np.clip(hertz, 100, None) / 3000)
-        return np.fft.irfft(spectrum * 10 ** (slope * octaves / 20), len(samples)).astype(np.float32)
+        response = np.ones(1)
+        if reverberant:
+            seconds, direct_db = between(recipe.reverberation_seconds, rng), between(recipe.direct_db, rng)
+            response = _response(seconds, direct_db, self._rate, rng)
+        length = 1 << (size + len(response) - 2).bit_length()  # a power of two that holds the sound and its tail
+        spectrum = np.fft.rfft(samples, length) * np.fft.rfft(response, length)
+        if filtered:
+            octaves = np.log2(np.clip(np.fft.rfftfreq(length, 1 / self._rate), 100, None) / 3000)
+            # a straight line about 3 kHz, and a broken one with a corner an octave
+            points = np.arange(np.floor(octaves[0]), np.ceil(octaves[-1]) + 1)
+            curve = between(recipe.tilt_db, rng) * octaves
+            curve += np.interp(octaves, points, recipe.ripple_db * rng.standard_normal(len(points)))
+            spectrum = spectrum * 10 ** (curve / 20)
+        return np.fft.irfft(spectrum, length)[:size].astype(np.float32)
 
     def _background(self, rng: np.random.Generator) -> tuple[str, Samples]:
         name, path, start, end = self._backgrounds[rng.integers(len(self._backgrounds))]
@@ -196,6 +221,20 @@ class Mixer:
         return name, sound[first : first + self._length]
 
 
+def _response(seconds: float, direct_db: float, sample_rate: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Impulse response of a place without first echoes: noise that decays by 60 dB in ``seconds`` (Moorer 1979).
+
+    Args:
+        direct_db: the direct sound's energy over that of the noise.
+    """
+    time = np.arange(max(2, round(seconds * sample_rate))) / sample_rate
+    noise = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    noise[0] = 0.0
+    response = noise * np.sqrt(10 ** (-direct_db / 10) / np.sum(noise**2))
+    response[0] = 1.0
+    return response
+
+
 def _level(loud: float, quiet: float, db: float) -> float:
     """The factor that brings a root mean square ``quiet`` to ``db`` above ``loud``."""
     return loud / quiet * 10 ** (db / 20) if min(loud, quiet) > _SILENT else 1.0
@@ -203,8 +242,3 @@ def _level(loud: float, quiet: float, db: float) -> float:
 
 def _rms(samples: Samples) -> float:
     return float(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
-
-
-def _between(pair: Sequence[float], rng: np.random.Generator) -> float:
-    low, high = pair
-    return float(rng.uniform(low, high))

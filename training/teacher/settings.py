@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from training.errors import ConfigError
 from training.teacher.mixtures import Recipe
+
+# what is made of a teacher's words, which are the same whatever these are
+LEARNING = ("share", "temperature", "embedding_weight", "embedding_size", "mix_probability", "mix_gain_db")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,8 @@ class BirdNetTeacher(Recipe):
     temperature: float
     embedding_weight: float
     embedding_size: int
+    mix_probability: float
+    mix_gain_db: Sequence[float]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,6 +47,11 @@ class BirdNetTeacher(Recipe):
             raise ConfigError(f"teacher.share is {self.share}; it must lie above 0 and at most at 1.")
         if self.temperature <= 0:
             raise ConfigError(f"teacher.temperature is {self.temperature}; it must be above 0.")
+        if not 0 <= self.mix_probability <= 1:
+            raise ConfigError(f"teacher.mix_probability is {self.mix_probability}; a probability lies between 0 and 1.")
+        if len(self.mix_gain_db) != 2 or self.mix_gain_db[0] > self.mix_gain_db[1]:
+            raise ConfigError(f"teacher.mix_gain_db is {list(self.mix_gain_db)}; write [low, high].")
+        object.__setattr__(self, "mix_gain_db", tuple(self.mix_gain_db))  # hashable
         if self.embedding_weight < 0:
             raise ConfigError(f"teacher.embedding_weight is {self.embedding_weight}; it must be at least 0.")
 

@@ -11,8 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from labous.detect import sigmoid
+from labous.frontend import Frontend
+from training.augment import between, to_input, to_power
 from training.errors import StageError
-from training.sources import Example
+from training.sources import Example, Parts
+from training.teacher.listening import spans
 from training.teacher.settings import BirdNetTeacher
 
 Array = NDArray[np.float32]
@@ -21,54 +24,69 @@ Array = NDArray[np.float32]
 class Taught:
     """Windows that a teacher has heard, those alone whose sounds may all be learnt from.
 
+    Each comes with what the teacher says of its parts, which are shorter; of the whole it is taken to say what it says
+    of the part where a species is clearest.
+
     Args:
         words: files of the teacher's words, mels: of the network's inputs, in the same order
             (see training/teacher/listening.py).
         allowed: recording_ids, of backgrounds too.
-        temperature: the teacher's logits are divided by it: above 1 says more of what it holds for possible.
-        embedding_size: principal components of the embedding that are learnt beside; 0: none.
+
+    Attributes:
+        parts: ends of the parts that the teacher has heard, in shares of the window.
+        embedding_size: of :attr:`training.sources.Parts.embeddings`; 0 where none are learnt.
 
     Raises:
         StageError: no mixture is left.
     """
 
     def __init__(
-        self, words: list[Path], mels: list[Path], allowed: set[str], temperature: float, embedding_size: int
+        self, words: list[Path], mels: list[Path], allowed: set[str], told: BirdNetTeacher, frontend: Frontend
     ) -> None:
+        self._told, self._frontend = told, frontend
+        self.parts = spans(told.windows, frontend.window_seconds)
         self._mels = [np.load(path, mmap_mode="r") for path in mels]
         logits, embeddings, rows = [], [], []
         for n, path in enumerate(words):
             with np.load(path) as said:
                 heard = zip(said["sources"], said["background"], strict=True)
                 kept = [i for i, (sources, background) in enumerate(heard) if _names(sources, background) <= allowed]
-                logits.append(said["logits"][kept].astype(np.float32))
-                embeddings.append(said["embeddings"][kept].astype(np.float32).mean(axis=1))
+                logits.append(said["logits"][kept])
+                embeddings.append(said["embeddings"][kept])
                 rows += [(n, i) for i in kept]
         if not rows:
             raise StageError("The teacher has heard no mixture of the training share alone; raise teacher.mixtures.")
         self._rows = rows
-        # a bird that calls in any of the teacher's windows calls in the mixture
-        self._targets = sigmoid(np.concatenate(logits).max(axis=1) / np.float32(temperature))
-        self._embeddings = principal_components(np.concatenate(embeddings), embedding_size)
+        self._targets: Array = sigmoid(np.concatenate(logits).astype(np.float32) / np.float32(told.temperature))
+        said_of = np.concatenate(embeddings).astype(np.float32)
+        most = told.embedding_size if told.embedding_weight else 0
+        found = principal_components(said_of.reshape(-1, said_of.shape[-1]), most)
+        self._embeddings = found.reshape(*said_of.shape[:2], -1)
+        self.embedding_size = found.shape[1]
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    @property
-    def embedding_size(self) -> int:
-        """Of :attr:`training.sources.Example.embedding`."""
-        return self._embeddings.shape[1]
-
     def draw(self, rng: np.random.Generator) -> Example:
-        """One window, each as likely as any other."""
-        row = int(rng.integers(len(self._rows)))
+        """One window, each as likely as any other; or two in one, of which the teacher has said nothing together."""
+        row, told = int(rng.integers(len(self._rows))), self._told
+        mel, targets = self._mel(row), self._targets[row]
+        embeddings = self._embeddings[row] if self.embedding_size else None
+        if rng.random() < told.mix_probability:
+            other, gain_db = int(rng.integers(len(self._rows))), between(told.mix_gain_db, rng)
+            second = to_power(self._mel(other), self._frontend) * np.float32(10 ** (gain_db / 10))
+            mel = to_input(to_power(mel, self._frontend) + second, self._frontend)
+            targets, embeddings = np.maximum(targets, self._targets[other]), None
+        return Example(mel, targets.max(axis=0), parts=Parts(targets, embeddings), mixes=False)
+
+    def _mel(self, row: int) -> Array:
         file, place = self._rows[row]
-        mel = np.asarray(self._mels[file][place], np.float32)
-        embedding = self._embeddings[row] if self.embedding_size else None
-        return Example(mel, self._targets[row], embedding=embedding, mixes=False)
+        return np.asarray(self._mels[file][place], np.float32)
 
 
-def open_taught(place: Path, told: BirdNetTeacher, recordings: pd.DataFrame, backgrounds: pd.DataFrame) -> Taught:
+def open_taught(
+    place: Path, told: BirdNetTeacher, frontend: Frontend, recordings: pd.DataFrame, backgrounds: pd.DataFrame
+) -> Taught:
     """What the teacher has said of these recordings and backgrounds alone.
 
     Args:
@@ -80,8 +98,7 @@ def open_taught(place: Path, told: BirdNetTeacher, recordings: pd.DataFrame, bac
     record = read_record(place)
     allowed = {*recordings.recording_id, *backgrounds.recording_id}
     words, mels = ([place / name for name in record[kind]] for kind in ("words", "mels"))
-    embedding_size = told.embedding_size if told.embedding_weight else 0
-    return Taught(words, mels, allowed, told.temperature, embedding_size)
+    return Taught(words, mels, allowed, told, frontend)
 
 
 def read_record(place: Path) -> dict[str, Any]:
