@@ -26,7 +26,7 @@ from training.sources import Backgrounds, Recordings, Source
 from training.stages import FIT, is_up_to_date, run_stage, stage_key
 from training.strategies import Team, task
 from training.teacher.settings import BirdNetTeacher
-from training.teacher.taught import open_taught, read_record
+from training.teacher.taught import open_opinions, open_taught, read_record
 from training.trainee import Trainee
 
 
@@ -76,6 +76,10 @@ def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.D
     """The training share of the recordings as batches: with what a teacher has said of it, and these backgrounds."""
     place, told, augment = settings.paths.prepared, settings.fit, settings.augment
     train = recordings[recordings.split == "train"]
+    teacher = settings.teacher if isinstance(settings.teacher, BirdNetTeacher) else None
+    opinion = None
+    if teacher and teacher.chooses_windows:
+        opinion = open_opinions(settings.paths.taught, teacher, train, codes)
     labelled = Recordings(
         train,
         place,
@@ -86,13 +90,14 @@ def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.D
         crop_candidates=told.crop_candidates,
         rating_weight=told.rating_weight,
         stretch=augment.draw_stretch,
+        opinion=opinion,
     )
     sources: list[tuple[Source, float]] = [(labelled, 1.0)]
     parts: tuple[tuple[float, float], ...] = ()
     embedding_size = 0
-    if isinstance(settings.teacher, BirdNetTeacher):
-        taught = open_taught(settings.paths.taught, settings.teacher, settings.frontend, train, backgrounds)
-        sources = [(labelled, 1 - settings.teacher.share), (taught, settings.teacher.share)]
+    if teacher:
+        taught = open_taught(settings.paths.taught, teacher, settings.frontend, train, backgrounds)
+        sources = [(labelled, 1 - teacher.share), (taught, teacher.share)]
         parts, embedding_size = taught.parts, taught.embedding_size
     return Sampler(
         sources,

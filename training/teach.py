@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -21,6 +24,7 @@ from training.prepared import read_backgrounds, read_prepared
 from training.stages import TEACH, run_stage
 from training.teacher import birdnet
 from training.teacher.listening import Listening, Sounds
+from training.teacher.opinions import Hearing
 from training.teacher.settings import BirdNetTeacher
 
 
@@ -38,20 +42,44 @@ def teach(settings: Settings) -> None:
     work = listening(settings)
     birdnet.BirdNet(told.path, work.species)  # what is wrong with the teacher is told before work begins
     numbers = range(-(-told.mixtures // told.mixtures_per_file))
-    engine = LocalEngine(work, settings.features.workers)
-    for _ in progress(engine.run(numbers), "teacher", total=len(numbers), unit="file"):
-        pass
-    for old in work.words_place.parent.iterdir():
-        if old != work.words_place:
-            shutil.rmtree(old)
-    record = {
+    _do(work, numbers, settings, "teacher", "file")
+    _remove_others(work.words_place)
+    record: dict[str, Any] = {
         "teacher": {"name": birdnet.NAME, "licence": birdnet.LICENCE, "consequence": birdnet.CONSEQUENCE},
         "mixtures": len(numbers) * told.mixtures_per_file,
         "words": [work.words(n).relative_to(place).as_posix() for n in numbers],
         "mels": [work.mels(n).relative_to(place).as_posix() for n in numbers],
     }
+    if told.chooses_windows:
+        hearing = Hearing(
+            tuple((name, path) for name, path, *_ in work.sounds.recordings),
+            work.sounds.revision,
+            work.species,
+            told.path,
+            told.opinion_hop_seconds,
+            place,
+        )
+        _do(hearing, range(len(hearing.recordings)), settings, "opinions", "recording")
+        _remove_others(hearing.directory)
+        record["opinions"] = {
+            "directory": hearing.directory.relative_to(place).as_posix(),
+            "recordings": [name for name, _ in hearing.recordings],
+        }
     write_text(place / "taught.json", json.dumps(record, indent=1) + "\n")
     say(f"          {record['mixtures']} mixtures heard ({place})")
+
+
+def _do(work: Callable[[int], int], numbers: range, settings: Settings, title: str, unit: str) -> None:
+    engine = LocalEngine(work, settings.features.workers)
+    for _ in progress(engine.run(numbers), title, total=len(numbers), unit=unit):
+        pass
+
+
+def _remove_others(directory: Path) -> None:
+    """What is left of another teacher, or of what it was once to listen to."""
+    for old in directory.parent.iterdir():
+        if old != directory:
+            shutil.rmtree(old)
 
 
 def listening(settings: Settings) -> Listening:

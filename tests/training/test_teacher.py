@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import soxr
 
 from labous.frontend import Frontend
 from tests.training.small_teacher import EMBEDDING, write_teacher
@@ -20,6 +21,7 @@ from training.teacher import birdnet
 from training.teacher.birdnet import BirdNet, TeacherError
 from training.teacher.listening import Listening, Sounds
 from training.teacher.mixtures import Library, Mixer
+from training.teacher.opinions import Hearing, Opinions
 from training.teacher.settings import BirdNetTeacher
 from training.teacher.taught import Taught, principal_components
 
@@ -135,6 +137,7 @@ def test_labels_of_another_model(teacher_place, tmp_path):
         ("teacher.share=0.0", "above 0"),
         ("teacher.temperature=0.0", "above 0"),
         ("teacher.windows=0", "at least 1"),
+        ("teacher.opinion_hop_seconds=0.0", "above 0"),
         ("teacher.mix_probability=2.0", "a probability lies between 0 and 1"),
         ("teacher.mix_gain_db=[3.0,0.0]", "low, high"),
     ],
@@ -344,6 +347,36 @@ def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
     assert (np.abs(softer - 0.5) < np.abs(everything.draw(np.random.default_rng(0)).targets - 0.5)).all()
 
 
+def test_an_opinion_is_of_the_stretch_and_the_label(tmp_path):
+    np.save(tmp_path / "000000.npy", np.array([[0, 9], [1, 9], [5, 9], [2, 9], [3, 9]], np.float16))
+    np.save(tmp_path / "000001.npy", np.array([[7, -4]], np.float16))
+    table = pd.DataFrame([("a", "eurrob1"), ("b", "winwre4")], columns=["recording_id", "primary_label"])
+    opinions = Opinions(tmp_path, table, ["a", "b"], ["eurrob1", "winwre4"], 1.5)
+    # windows of "a" are centred at 1.5, 3, 4.5, 6, 7.5 s
+    assert opinions("a", 0.0, 4.0) == 1 and opinions("a", 0.0, 5.0) == 5 and opinions("a", 5.0, 8.0) == 3
+    assert opinions("a", 6.2, 6.8) == 3  # none lies within: the next one
+    assert opinions("a", 20.0, 25.0) == 3  # zeros behind the end
+    assert opinions("b", 0.0, 5.0) == -4
+    with pytest.raises(StageError, match=r"has not heard b; run python -m training\.teach"):
+        Opinions(tmp_path, table, ["a"], ["eurrob1", "winwre4"], 1.5)
+
+
+def test_opinions_are_heard_once(sounds, teacher_place, tmp_path, monkeypatch):
+    recordings = tuple((str(r.recording_id), str(r.path)) for r in sounds[0].itertuples())
+    hearing = Hearing(recordings, "r1", (ROBIN, WREN), teacher_place, 1.5, tmp_path)
+    for number, seconds in enumerate((2.0, 7.0, 30.0, 5.0)):
+        assert hearing(number) == number
+        said = np.load(hearing.directory / f"{number:06}.npy")
+        assert said.shape == (max(0, int((seconds - 3) / 1.5)) + 1, 2) and np.isfinite(said).all()
+    teacher = BirdNet(teacher_place, [ROBIN, WREN])
+    third = soxr.resample(soundfile.read(recordings[2][1], dtype="float32")[0], RATE, 48000)[3 * 72000 :][:144000]
+    said = np.load(hearing.directory / "000002.npy")[3]
+    np.testing.assert_allclose(said, teacher.logits(teacher.embed(third)), atol=0.05)
+    monkeypatch.setattr(BirdNet, "embed", lambda *_: pytest.fail("the teacher was asked again"))
+    assert hearing(2) == 2
+    assert dataclasses.replace(hearing, hop_seconds=1.0).directory != hearing.directory
+
+
 def test_nothing_left_to_learn_from_is_said(work):
     work(0)
     with pytest.raises(StageError, match=r"no mixture of the training share alone; raise teacher\.mixtures"):
@@ -392,11 +425,10 @@ def test_without_a_teacher_the_stage_leaves_a_note(tmp_path):
     assert '"teacher": null' in (tmp_path / "taught" / "taught.json").read_text()
 
 
-def test_the_teacher_itself_is_measured_on_what_a_run_held_out(teacher_place, tmp_path):
-    """Made recordings, prepared for real: clean and noisy rows, the teacher's logits, and a regression that learns."""
+@pytest.fixture
+def prepared(teacher_place, tmp_path):
+    """Settings of made recordings, two species of six, that are prepared for real."""
     from training import prepare
-    from training.scores import read_scores
-    from training.teacher import peers
 
     rng = np.random.default_rng(0)
     for code, tone in (("eurrob1", 2000), ("winwre4", 5000)):
@@ -410,7 +442,7 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(teacher_place, tm
     (tmp_path / "noise").mkdir()
     for n in range(6):
         soundfile.write(tmp_path / "noise" / f"{n}.wav", 0.1 * rng.standard_normal(5 * RATE), RATE)
-    places = [f"paths.{name}={tmp_path / name}" for name in ("prepared", "validate")]
+    places = [f"paths.{name}={tmp_path / name}" for name in ("prepared", "taught", "validate")]
     settings = compose(
         [
             "dataset=folder",
@@ -427,7 +459,15 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(teacher_place, tm
         ]
     )
     prepare.prepare(settings)
-    peers.compare(settings)
+    return settings
+
+
+def test_the_teacher_itself_is_measured_on_what_a_run_held_out(prepared, tmp_path):
+    """Clean and noisy rows, the teacher's logits, and a regression that learns."""
+    from training.scores import read_scores
+    from training.teacher import peers
+
+    peers.compare(prepared)
     found = read_scores(tmp_path / "validate" / "peers.npz")
     truth = found["recordings/truth"]
     assert len(truth) and truth.shape == found["recordings_10db/truth"].shape
@@ -438,3 +478,24 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(teacher_place, tm
     right = found["recordings/logits/logistic_regression"].argmax(axis=1) == truth.argmax(axis=1)
     assert right.mean() >= 0.8  # two tones, and an embedding that nobody trained
     assert not np.array_equal(found["recordings/logits/birdnet"], found["recordings_10db/logits/birdnet"])
+
+
+def test_the_teacher_chooses_windows_where_it_is_asked_to(prepared):
+    from training.fit import make_sampler
+    from training.prepared import read_backgrounds, read_prepared
+    from training.teach import teach
+
+    little = {"mixtures": 8, "mixtures_per_file": 4, "draw_from": "all", "chooses_windows": True, "share": 0.5}
+    settings = dataclasses.replace(prepared, teacher=dataclasses.replace(prepared.teacher, **little))
+    teach(settings)
+    place, root = settings.paths.prepared, settings.dataset.root
+    recordings, _, labels = read_prepared(place, root)
+    sampler = make_sampler(settings, recordings, read_backgrounds(place, root), list(labels.ebird_code))
+    asked = []
+    (labelled, _) = sampler._sources
+    opinion = labelled._opinion
+    labelled._opinion = lambda *stretch: asked.append(stretch) or opinion(*stretch)
+    batch = sampler.batch(0, 0)
+    assert np.isfinite(batch.inputs).all() and 0 < batch.heard.sum() < len(batch.heard)
+    trained = set(recordings.recording_id[recordings.split == "train"])
+    assert {name for name, _, _ in asked} <= trained and set(opinion._said) == trained

@@ -10,7 +10,10 @@ from training.errors import ConfigError
 from training.teacher.mixtures import Recipe
 
 # what is made of a teacher's words, which are the same whatever these are
-LEARNING = ("share", "temperature", "embedding_weight", "embedding_size", "mix_probability", "mix_gain_db")
+LEARNING = (
+    "share", "temperature", "embedding_weight", "embedding_size", "mix_probability", "mix_gain_db", "chooses_windows",
+    "opinion_hop_seconds",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,8 @@ class BirdNetTeacher(Recipe):
     temperature: float
     embedding_weight: float
     embedding_size: int
+    chooses_windows: bool
+    opinion_hop_seconds: float
     mix_probability: float
     mix_gain_db: Sequence[float]
 
@@ -52,6 +57,8 @@ class BirdNetTeacher(Recipe):
         if len(self.mix_gain_db) != 2 or self.mix_gain_db[0] > self.mix_gain_db[1]:
             raise ConfigError(f"teacher.mix_gain_db is {list(self.mix_gain_db)}; write [low, high].")
         object.__setattr__(self, "mix_gain_db", tuple(self.mix_gain_db))  # hashable
+        if self.opinion_hop_seconds <= 0:
+            raise ConfigError(f"teacher.opinion_hop_seconds is {self.opinion_hop_seconds}; it must be above 0.")
         if self.embedding_weight < 0:
             raise ConfigError(f"teacher.embedding_weight is {self.embedding_weight}; it must be at least 0.")
 

@@ -16,6 +16,7 @@ from training.augment import between, to_input, to_power
 from training.errors import StageError
 from training.sources import Example, Parts
 from training.teacher.listening import spans
+from training.teacher.opinions import Opinions
 from training.teacher.settings import BirdNetTeacher
 
 Array = NDArray[np.float32]
@@ -99,6 +100,20 @@ def open_taught(
     allowed = {*recordings.recording_id, *backgrounds.recording_id}
     words, mels = ([place / name for name in record[kind]] for kind in ("words", "mels"))
     return Taught(words, mels, allowed, told, frontend)
+
+
+def open_opinions(place: Path, told: BirdNetTeacher, recordings: pd.DataFrame, codes: list[str]) -> Opinions:
+    """What the teacher thinks of stretches of these recordings.
+
+    Args:
+        place: ``paths.taught``.
+        codes: labels in the order of the logits.
+
+    Raises:
+        StageError: teach has not been run, or not for these recordings.
+    """
+    heard = read_record(place)["opinions"]
+    return Opinions(place / heard["directory"], recordings, heard["recordings"], codes, told.opinion_hop_seconds)
 
 
 def read_record(place: Path) -> dict[str, Any]:
