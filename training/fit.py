@@ -96,7 +96,7 @@ def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.D
     parts: tuple[tuple[float, float], ...] = ()
     embedding_size = 0
     if teacher:
-        taught = open_taught(settings.paths.taught, teacher, settings.frontend, train, backgrounds)
+        taught = open_taught(settings.paths.taught, teacher, settings.frontend, train, backgrounds, codes)
         sources = [(labelled, 1 - teacher.share), (taught, teacher.share)]
         parts, embedding_size = taught.parts, taught.embedding_size
     return Sampler(

@@ -28,6 +28,7 @@ from training.teacher.taught import Taught, principal_components
 ROBIN = Species("eurrob1", "Erithacus rubecula", "European Robin", "Rougegorge familier")
 WREN = Species("winwre4", "Troglodytes troglodytes", "Eurasian Wren", "Troglodyte mignon")
 CROW = Species("carcro1", "Corvus corone", "Carrion Crow", "Corneille noire")
+COLUMNS = ["recording_id", "primary_label"]
 RATE = 32000
 FRONTEND: Frontend = conf_frontends()["mel64"]
 
@@ -140,6 +141,7 @@ def test_labels_of_another_model(teacher_place, tmp_path):
         ("teacher.opinion_hop_seconds=0.0", "above 0"),
         ("teacher.mix_probability=2.0", "a probability lies between 0 and 1"),
         ("teacher.mix_gain_db=[3.0,0.0]", "low, high"),
+        ("teacher.label_logits=[-1.0,1.0]", "labelled, others"),
     ],
 )
 def test_impossible_values_are_refused(override, said):
@@ -315,14 +317,37 @@ def test_another_revision_recipe_or_species_is_another_directory(work):
     assert more.words_place == work.words_place
 
 
+def unlabelled(*names) -> dict[str, list[int]]:
+    return {name: [] for name in names}
+
+
+def test_labels_move_what_the_teacher_held_for_possible(work, sounds, told):
+    work(0)
+    once = dataclasses.replace(told, mix_probability=0.0, label_logits=(2.0, -1.0))
+    rows = [(name, int(code == "winwre4")) for name, code in zip(*(sounds[0][c] for c in COLUMNS), strict=True)]
+    labels = {**{name: [number] for name, number in rows}, **unlabelled("sea.wav", "sea.wav#1")}
+    said = np.load(work.words(0))
+    taught = Taught([work.words(0)], [work.mels(0)], labels, once, FRONTEND)
+    mels, moved = np.load(work.mels(0)).astype(np.float32), set()
+    for n in range(30):
+        example = taught.draw(np.random.default_rng(n))
+        row = int(np.flatnonzero((mels == example.mel).all(axis=(1, 2)))[0])
+        named = {labels[name][0] for name in str(said["sources"][row]).split("\n") if name}
+        shift = np.array([2.0 if label in named else -1.0 for label in range(2)])
+        expected = 1 / (1 + np.exp(-(said["logits"][row].astype(np.float64) + shift)))
+        np.testing.assert_allclose(example.parts.targets, expected, rtol=1e-4)
+        moved.add(tuple(shift))
+    assert len(moved) > 1
+
+
 def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
     for number in range(6):
         work(number)
     words, mels = ([of(n) for n in range(6)] for of in (work.words, work.mels))
     names = [f"{code}" for code in sounds[0].recording_id]
-    told = dataclasses.replace(told, mix_probability=0.0)
-    everything = Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, told, FRONTEND)
-    some = Taught(words, mels, {*names[1:], "sea.wav"}, told, FRONTEND)
+    told = dataclasses.replace(told, mix_probability=0.0, label_logits=(0.0, 0.0))
+    everything = Taught(words, mels, unlabelled(*names, "sea.wav", "sea.wav#1"), told, FRONTEND)
+    some = Taught(words, mels, unlabelled(*names[1:], "sea.wav"), told, FRONTEND)
     assert some.parts == ((0.0, 0.6), (0.4, 1.0)) and some.embedding_size == 5
     assert 0 < len(some) < len(everything) == 24
     said = [np.load(path) for path in words]
@@ -342,7 +367,9 @@ def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
     assert len(drawn) == len(some)
     soft = dataclasses.replace(told, temperature=4.0)
     softer = (
-        Taught(words, mels, {*names, "sea.wav", "sea.wav#1"}, soft, FRONTEND).draw(np.random.default_rng(0)).targets
+        Taught(words, mels, unlabelled(*names, "sea.wav", "sea.wav#1"), soft, FRONTEND)
+        .draw(np.random.default_rng(0))
+        .targets
     )
     assert (np.abs(softer - 0.5) < np.abs(everything.draw(np.random.default_rng(0)).targets - 0.5)).all()
 
@@ -380,16 +407,16 @@ def test_opinions_are_heard_once(sounds, teacher_place, tmp_path, monkeypatch):
 def test_nothing_left_to_learn_from_is_said(work):
     work(0)
     with pytest.raises(StageError, match=r"no mixture of the training share alone; raise teacher\.mixtures"):
-        Taught([work.words(0)], [work.mels(0)], {"another"}, work.told, FRONTEND)
+        Taught([work.words(0)], [work.mels(0)], unlabelled("another"), work.told, FRONTEND)
 
 
 def test_two_mixtures_in_one_have_what_was_said_of_either(work, sounds, told):
     for number in range(2):
         work(number)
     words, mels = ([of(n) for n in range(2)] for of in (work.words, work.mels))
-    allowed = {*sounds[0].recording_id, "sea.wav", "sea.wav#1"}
-    always = dataclasses.replace(told, mix_probability=1.0, mix_gain_db=(-3.0, -3.0))
-    taught = Taught(words, mels, allowed, always, FRONTEND)
+    labels = unlabelled(*sounds[0].recording_id, "sea.wav", "sea.wav#1")
+    always = dataclasses.replace(told, mix_probability=1.0, mix_gain_db=(-3.0, -3.0), label_logits=(0.0, 0.0))
+    taught = Taught(words, mels, labels, always, FRONTEND)
     mel = np.concatenate([np.load(path) for path in mels]).astype(np.float64)
     power = 10 ** ((mel / FRONTEND.db_scale - FRONTEND.db_offset) / 10)
     targets = 1 / (1 + np.exp(-np.concatenate([np.load(path)["logits"] for path in words]).astype(np.float64)))

@@ -12,7 +12,7 @@ from training.teacher.mixtures import Recipe
 # what is made of a teacher's words, which are the same whatever these are
 LEARNING = (
     "share", "temperature", "embedding_weight", "embedding_size", "mix_probability", "mix_gain_db", "chooses_windows",
-    "opinion_hop_seconds",
+    "opinion_hop_seconds", "label_logits",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class BirdNetTeacher(Recipe):
     temperature: float
     embedding_weight: float
     embedding_size: int
+    label_logits: Sequence[float]
     chooses_windows: bool
     opinion_hop_seconds: float
     mix_probability: float
@@ -56,7 +57,10 @@ class BirdNetTeacher(Recipe):
             raise ConfigError(f"teacher.mix_probability is {self.mix_probability}; a probability lies between 0 and 1.")
         if len(self.mix_gain_db) != 2 or self.mix_gain_db[0] > self.mix_gain_db[1]:
             raise ConfigError(f"teacher.mix_gain_db is {list(self.mix_gain_db)}; write [low, high].")
-        object.__setattr__(self, "mix_gain_db", tuple(self.mix_gain_db))  # hashable
+        if len(self.label_logits) != 2 or self.label_logits[0] < self.label_logits[1]:
+            raise ConfigError(f"teacher.label_logits is {list(self.label_logits)}; write [labelled, others].")
+        for name in ("mix_gain_db", "label_logits"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # hashable
         if self.opinion_hop_seconds <= 0:
             raise ConfigError(f"teacher.opinion_hop_seconds is {self.opinion_hop_seconds}; it must be above 0.")
         if self.embedding_weight < 0:

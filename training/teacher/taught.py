@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class Taught:
     Args:
         words: files of the teacher's words, mels: of the network's inputs, in the same order
             (see training/teacher/listening.py).
-        allowed: recording_ids, of backgrounds too.
+        labels: of recording_ids of recordings and backgrounds, to the numbers of the species that their labels name;
+            those alone may be learnt from.
 
     Attributes:
         parts: ends of the parts that the teacher has heard, in shares of the window.
@@ -42,7 +44,12 @@ class Taught:
     """
 
     def __init__(
-        self, words: list[Path], mels: list[Path], allowed: set[str], told: BirdNetTeacher, frontend: Frontend
+        self,
+        words: list[Path],
+        mels: list[Path],
+        labels: Mapping[str, Collection[int]],
+        told: BirdNetTeacher,
+        frontend: Frontend,
     ) -> None:
         self._told, self._frontend = told, frontend
         self.parts = spans(told.windows, frontend.window_seconds)
@@ -50,15 +57,16 @@ class Taught:
         logits, embeddings, rows = [], [], []
         for n, path in enumerate(words):
             with np.load(path) as said:
-                heard = zip(said["sources"], said["background"], strict=True)
-                kept = [i for i, (sources, background) in enumerate(heard) if _names(sources, background) <= allowed]
-                logits.append(said["logits"][kept])
+                heard = [_names(*names) for names in zip(said["sources"], said["background"], strict=True)]
+                kept = [i for i, names in enumerate(heard) if names <= labels.keys()]
+                named = [{label for name in heard[i] for label in labels[name]} for i in kept]
+                logits.append(_moved(said["logits"][kept].astype(np.float32), named, told))
                 embeddings.append(said["embeddings"][kept])
                 rows += [(n, i) for i in kept]
         if not rows:
             raise StageError("The teacher has heard no mixture of the training share alone; raise teacher.mixtures.")
         self._rows = rows
-        self._targets: Array = sigmoid(np.concatenate(logits).astype(np.float32) / np.float32(told.temperature))
+        self._targets: Array = sigmoid((np.concatenate(logits) / told.temperature).astype(np.float32))
         said_of = np.concatenate(embeddings).astype(np.float32)
         most = told.embedding_size if told.embedding_weight else 0
         found = principal_components(said_of.reshape(-1, said_of.shape[-1]), most)
@@ -86,20 +94,30 @@ class Taught:
 
 
 def open_taught(
-    place: Path, told: BirdNetTeacher, frontend: Frontend, recordings: pd.DataFrame, backgrounds: pd.DataFrame
+    place: Path,
+    told: BirdNetTeacher,
+    frontend: Frontend,
+    recordings: pd.DataFrame,
+    backgrounds: pd.DataFrame,
+    codes: Sequence[str],
 ) -> Taught:
     """What the teacher has said of these recordings and backgrounds alone.
 
     Args:
         place: ``paths.taught``.
+        codes: labels in the order of the logits.
 
     Raises:
         StageError: teach has not been run, or no mixture of these alone was heard.
     """
     record = read_record(place)
-    allowed = {*recordings.recording_id, *backgrounds.recording_id}
+    number = {code: n for n, code in enumerate(codes)}
+    labels: dict[str, list[int]] = {name: [] for name in backgrounds.recording_id}
+    columns = (recordings.recording_id, recordings.primary_label, recordings.secondary_labels)
+    for name, primary, secondary in zip(*columns, strict=True):
+        labels[name] = [number[code] for code in (primary, *secondary) if code in number]
     words, mels = ([place / name for name in record[kind]] for kind in ("words", "mels"))
-    return Taught(words, mels, allowed, told, frontend)
+    return Taught(words, mels, labels, told, frontend)
 
 
 def open_opinions(place: Path, told: BirdNetTeacher, recordings: pd.DataFrame, codes: list[str]) -> Opinions:
@@ -141,3 +159,15 @@ def principal_components(values: Array, most: int) -> Array:
 
 def _names(sources: str, background: str) -> set[str]:
     return {name for name in [*str(sources).split("\n"), str(background)] if name}
+
+
+def _moved(logits: Array, named: Sequence[Collection[int]], told: BirdNetTeacher) -> Array:
+    """Logits [n, n_parts, n_labels] with what labels add: who gave them heard the whole recording, or saw the bird.
+
+    To add to logits is to change the odds that the teacher started from, whatever it has heard (Bayes).
+    """
+    labelled, others = told.label_logits
+    shifts = np.full((len(logits), 1, logits.shape[-1]), others, np.float32)
+    for shift, labels in zip(shifts, named, strict=True):
+        shift[:, list(labels)] = labelled
+    return logits + shifts
