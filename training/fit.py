@@ -79,7 +79,7 @@ def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.D
     teacher = settings.teacher if isinstance(settings.teacher, BirdNetTeacher) else None
     opinion = None
     if teacher and teacher.chooses_windows:
-        opinion = open_opinions(settings.paths.taught, teacher, train, codes)
+        opinion = open_opinions(settings.paths.taught, train, codes)
     labelled = Recordings(
         train,
         place,

@@ -23,7 +23,7 @@ from training.preparation.engines import LocalEngine
 from training.prepared import read_backgrounds, read_prepared
 from training.stages import TEACH, run_stage
 from training.teacher import birdnet
-from training.teacher.listening import Listening, Sounds
+from training.teacher.listening import Listening, Sounds, spans
 from training.teacher.opinions import Hearing
 from training.teacher.settings import BirdNetTeacher
 
@@ -48,6 +48,7 @@ def teach(settings: Settings) -> None:
         "teacher": {"name": birdnet.NAME, "licence": birdnet.LICENCE, "consequence": birdnet.CONSEQUENCE},
         "mixtures": len(numbers) * told.mixtures_per_file,
         "words": [work.words(n).relative_to(place).as_posix() for n in numbers],
+        "parts": spans(told.windows, settings.frontend.window_seconds),
         "mels": [work.mels(n).relative_to(place).as_posix() for n in numbers],
     }
     if told.chooses_windows:
@@ -63,6 +64,8 @@ def teach(settings: Settings) -> None:
         _remove_others(hearing.directory)
         record["opinions"] = {
             "directory": hearing.directory.relative_to(place).as_posix(),
+            "window_seconds": birdnet.WINDOW_SECONDS,
+            "hop_seconds": told.opinion_hop_seconds,
             "recordings": [name for name, _ in hearing.recordings],
         }
     write_text(place / "taught.json", json.dumps(record, indent=1) + "\n")

@@ -19,15 +19,16 @@ from training.errors import ConfigError, StageError
 from training.features import conf_frontends
 from training.teacher import birdnet
 from training.teacher.birdnet import BirdNet, TeacherError
-from training.teacher.listening import Listening, Sounds
+from training.teacher.listening import Listening, Sounds, spans
 from training.teacher.mixtures import Library, Mixer
-from training.teacher.opinions import Hearing, Opinions
+from training.teacher.opinions import Hearing
 from training.teacher.settings import BirdNetTeacher
-from training.teacher.taught import Taught, principal_components
+from training.teacher.taught import Opinions, Taught, principal_components
 
 ROBIN = Species("eurrob1", "Erithacus rubecula", "European Robin", "Rougegorge familier")
 WREN = Species("winwre4", "Troglodytes troglodytes", "Eurasian Wren", "Troglodyte mignon")
 CROW = Species("carcro1", "Corvus corone", "Carrion Crow", "Corneille noire")
+PARTS = ((0.0, 0.6), (0.4, 1.0))
 COLUMNS = ["recording_id", "primary_label"]
 RATE = 32000
 FRONTEND: Frontend = conf_frontends()["mel64"]
@@ -327,7 +328,7 @@ def test_labels_move_what_the_teacher_held_for_possible(work, sounds, told):
     rows = [(name, int(code == "winwre4")) for name, code in zip(*(sounds[0][c] for c in COLUMNS), strict=True)]
     labels = {**{name: [number] for name, number in rows}, **unlabelled("sea.wav", "sea.wav#1")}
     said = np.load(work.words(0))
-    taught = Taught([work.words(0)], [work.mels(0)], labels, once, FRONTEND)
+    taught = Taught([work.words(0)], [work.mels(0)], labels, PARTS, once, FRONTEND)
     mels, moved = np.load(work.mels(0)).astype(np.float32), set()
     for n in range(30):
         example = taught.draw(np.random.default_rng(n))
@@ -346,9 +347,9 @@ def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
     words, mels = ([of(n) for n in range(6)] for of in (work.words, work.mels))
     names = [f"{code}" for code in sounds[0].recording_id]
     told = dataclasses.replace(told, mix_probability=0.0, label_logits=(0.0, 0.0))
-    everything = Taught(words, mels, unlabelled(*names, "sea.wav", "sea.wav#1"), told, FRONTEND)
-    some = Taught(words, mels, unlabelled(*names[1:], "sea.wav"), told, FRONTEND)
-    assert some.parts == ((0.0, 0.6), (0.4, 1.0)) and some.embedding_size == 5
+    everything = Taught(words, mels, unlabelled(*names, "sea.wav", "sea.wav#1"), PARTS, told, FRONTEND)
+    some = Taught(words, mels, unlabelled(*names[1:], "sea.wav"), PARTS, told, FRONTEND)
+    assert some.embedding_size == 5
     assert 0 < len(some) < len(everything) == 24
     said = [np.load(path) for path in words]
     mel = np.concatenate([np.load(path) for path in mels]).astype(np.float32)
@@ -367,7 +368,7 @@ def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
     assert len(drawn) == len(some)
     soft = dataclasses.replace(told, temperature=4.0)
     softer = (
-        Taught(words, mels, unlabelled(*names, "sea.wav", "sea.wav#1"), soft, FRONTEND)
+        Taught(words, mels, unlabelled(*names, "sea.wav", "sea.wav#1"), PARTS, soft, FRONTEND)
         .draw(np.random.default_rng(0))
         .targets
     )
@@ -378,14 +379,14 @@ def test_an_opinion_is_of_the_stretch_and_the_label(tmp_path):
     np.save(tmp_path / "000000.npy", np.array([[0, 9], [1, 9], [5, 9], [2, 9], [3, 9]], np.float16))
     np.save(tmp_path / "000001.npy", np.array([[7, -4]], np.float16))
     table = pd.DataFrame([("a", "eurrob1"), ("b", "winwre4")], columns=["recording_id", "primary_label"])
-    opinions = Opinions(tmp_path, table, ["a", "b"], ["eurrob1", "winwre4"], 1.5)
+    opinions = Opinions(tmp_path, table, ["a", "b"], ["eurrob1", "winwre4"], window_seconds=3.0, hop_seconds=1.5)
     # windows of "a" are centred at 1.5, 3, 4.5, 6, 7.5 s
     assert opinions("a", 0.0, 4.0) == 1 and opinions("a", 0.0, 5.0) == 5 and opinions("a", 5.0, 8.0) == 3
     assert opinions("a", 6.2, 6.8) == 3  # none lies within: the next one
     assert opinions("a", 20.0, 25.0) == 3  # zeros behind the end
     assert opinions("b", 0.0, 5.0) == -4
     with pytest.raises(StageError, match=r"has not heard b; run python -m training\.teach"):
-        Opinions(tmp_path, table, ["a"], ["eurrob1", "winwre4"], 1.5)
+        Opinions(tmp_path, table, ["a"], ["eurrob1", "winwre4"], window_seconds=3.0, hop_seconds=1.5)
 
 
 def test_opinions_are_heard_once(sounds, teacher_place, tmp_path, monkeypatch):
@@ -407,7 +408,7 @@ def test_opinions_are_heard_once(sounds, teacher_place, tmp_path, monkeypatch):
 def test_nothing_left_to_learn_from_is_said(work):
     work(0)
     with pytest.raises(StageError, match=r"no mixture of the training share alone; raise teacher\.mixtures"):
-        Taught([work.words(0)], [work.mels(0)], unlabelled("another"), work.told, FRONTEND)
+        Taught([work.words(0)], [work.mels(0)], unlabelled("another"), PARTS, work.told, FRONTEND)
 
 
 def test_two_mixtures_in_one_have_what_was_said_of_either(work, sounds, told):
@@ -416,7 +417,7 @@ def test_two_mixtures_in_one_have_what_was_said_of_either(work, sounds, told):
     words, mels = ([of(n) for n in range(2)] for of in (work.words, work.mels))
     labels = unlabelled(*sounds[0].recording_id, "sea.wav", "sea.wav#1")
     always = dataclasses.replace(told, mix_probability=1.0, mix_gain_db=(-3.0, -3.0), label_logits=(0.0, 0.0))
-    taught = Taught(words, mels, labels, always, FRONTEND)
+    taught = Taught(words, mels, labels, PARTS, always, FRONTEND)
     mel = np.concatenate([np.load(path) for path in mels]).astype(np.float64)
     power = 10 ** ((mel / FRONTEND.db_scale - FRONTEND.db_offset) / 10)
     targets = 1 / (1 + np.exp(-np.concatenate([np.load(path)["logits"] for path in words]).astype(np.float64)))
@@ -433,6 +434,12 @@ def test_two_mixtures_in_one_have_what_was_said_of_either(work, sounds, told):
         assert example.parts.embeddings is None
         found.add((first, second))
     assert len(found) > 5
+
+
+def test_the_parts_that_the_teacher_hears_are_where_its_windows_lie():
+    assert spans(2, 5.0) == PARTS and spans(3, 5.0) == ((0.0, 0.6), (0.2, 0.8), (0.4, 1.0))
+    assert spans(1, 3.0) == ((0.0, 1.0),)
+    assert spans(2, 2.0) == ((0.0, 1.0), (0.0, 1.0))  # padded for the teacher
 
 
 def test_principal_components_are_uncorrelated_and_ordered():

@@ -1,7 +1,7 @@
 """A teacher's opinion of where in a recording its bird is: for the choice of training windows.
 
 opinions/<what decides them>/<number>.npy below ``paths.taught`` holds float16 [n_windows, n_labels]: the teacher's
-logits of windows of 3 s, one every ``teacher.opinion_hop_seconds``. The numbers are those of opinions.json beside them.
+logits of windows of its own length, one every ``teacher.opinion_hop_seconds``. The numbers are those of taught.json.
 """
 
 from __future__ import annotations
@@ -13,11 +13,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from training.datasets.base import Species
-from training.errors import StageError
 from training.files import code_digest, written_beside
 from training.teacher import birdnet
 
@@ -66,40 +63,6 @@ class Hearing:
         with written_beside(file) as beside, beside.open("wb") as opened:
             np.save(opened, teacher.logits(heard).astype(np.float16))
         return number
-
-
-class Opinions:
-    """What the teacher thinks of stretches of recordings (a :data:`training.sources.Opinion`).
-
-    Args:
-        directory: of the files of :class:`Hearing`.
-        recordings: recording_id and primary_label of those that will be asked about.
-        names: all recordings that were heard, in the order of the files.
-        codes: labels in the order of the logits.
-
-    Raises:
-        StageError: a recording was not heard.
-    """
-
-    def __init__(
-        self, directory: Path, recordings: pd.DataFrame, names: list[str], codes: list[str], hop_seconds: float
-    ) -> None:
-        numbers, columns = ({name: n for n, name in enumerate(order)} for order in (names, codes))
-        self._hop = hop_seconds
-        self._said: dict[str, NDArray[np.float32]] = {}
-        for name, label in zip(recordings.recording_id, recordings.primary_label, strict=True):
-            if name not in numbers:
-                raise StageError(f"The teacher has not heard {name}; run python -m training.teach with this split.")
-            logits = np.load(directory / f"{numbers[name]:06}.npy", mmap_mode="r")
-            self._said[name] = np.asarray(logits[:, columns[label]], np.float32)
-
-    def __call__(self, recording_id: str, start: float, end: float) -> float:
-        """The highest logit of the recording's own species among windows centred in [start, end] (s), or near it."""
-        said, half = self._said[recording_id], birdnet.WINDOW_SECONDS / 2
-        first = int(np.ceil((start - half) / self._hop))
-        last = int(np.floor((end - half) / self._hop))
-        first = min(max(first, 0), len(said) - 1)
-        return float(said[first : max(last, first) + 1].max())
 
 
 @functools.lru_cache(maxsize=1)

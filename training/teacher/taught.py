@@ -16,8 +16,6 @@ from labous.frontend import Frontend
 from training.augment import between, to_input, to_power
 from training.errors import StageError
 from training.sources import Example, Parts
-from training.teacher.listening import spans
-from training.teacher.opinions import Opinions
 from training.teacher.settings import BirdNetTeacher
 
 Array = NDArray[np.float32]
@@ -34,9 +32,9 @@ class Taught:
             (see training/teacher/listening.py).
         labels: of recording_ids of recordings and backgrounds, to the numbers of the species that their labels name;
             those alone may be learnt from.
+        parts: ends of the parts that the teacher has heard, in shares of the window.
 
     Attributes:
-        parts: ends of the parts that the teacher has heard, in shares of the window.
         embedding_size: of :attr:`training.sources.Parts.embeddings`; 0 where none are learnt.
 
     Raises:
@@ -48,11 +46,12 @@ class Taught:
         words: list[Path],
         mels: list[Path],
         labels: Mapping[str, Collection[int]],
+        parts: Sequence[tuple[float, float]],
         told: BirdNetTeacher,
         frontend: Frontend,
     ) -> None:
         self._told, self._frontend = told, frontend
-        self.parts = spans(told.windows, frontend.window_seconds)
+        self.parts = tuple(parts)
         self._mels = [np.load(path, mmap_mode="r") for path in mels]
         logits, embeddings, rows = [], [], []
         for n, path in enumerate(words):
@@ -93,6 +92,48 @@ class Taught:
         return np.asarray(self._mels[file][place], np.float32)
 
 
+class Opinions:
+    """What the teacher thinks of stretches of recordings (a :data:`training.sources.Opinion`).
+
+    Args:
+        directory: of the files of :class:`training.teacher.opinions.Hearing`.
+        recordings: recording_id and primary_label of those that will be asked about.
+        names: all recordings that were heard, in the order of the files.
+        codes: labels in the order of the logits.
+        window_seconds, hop_seconds: of the windows that the teacher heard.
+
+    Raises:
+        StageError: a recording was not heard.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        recordings: pd.DataFrame,
+        names: Sequence[str],
+        codes: Sequence[str],
+        *,
+        window_seconds: float,
+        hop_seconds: float,
+    ) -> None:
+        numbers, columns = ({name: n for n, name in enumerate(order)} for order in (names, codes))
+        self._hop, self._half = hop_seconds, window_seconds / 2
+        self._said: dict[str, Array] = {}
+        for name, label in zip(recordings.recording_id, recordings.primary_label, strict=True):
+            if name not in numbers:
+                raise StageError(f"The teacher has not heard {name}; run python -m training.teach with this split.")
+            logits = np.load(directory / f"{numbers[name]:06}.npy", mmap_mode="r")
+            self._said[name] = np.asarray(logits[:, columns[label]], np.float32)
+
+    def __call__(self, recording_id: str, start: float, end: float) -> float:
+        """The highest logit of the recording's own species among windows centred in [start, end] (s), or near it."""
+        said, half = self._said[recording_id], self._half
+        first = int(np.ceil((start - half) / self._hop))
+        last = int(np.floor((end - half) / self._hop))
+        first = min(max(first, 0), len(said) - 1)
+        return float(said[first : max(last, first) + 1].max())
+
+
 def open_taught(
     place: Path,
     told: BirdNetTeacher,
@@ -117,10 +158,11 @@ def open_taught(
     for name, primary, secondary in zip(*columns, strict=True):
         labels[name] = [number[code] for code in (primary, *secondary) if code in number]
     words, mels = ([place / name for name in record[kind]] for kind in ("words", "mels"))
-    return Taught(words, mels, labels, told, frontend)
+    parts = [(float(begin), float(end)) for begin, end in record["parts"]]
+    return Taught(words, mels, labels, parts, told, frontend)
 
 
-def open_opinions(place: Path, told: BirdNetTeacher, recordings: pd.DataFrame, codes: list[str]) -> Opinions:
+def open_opinions(place: Path, recordings: pd.DataFrame, codes: Sequence[str]) -> Opinions:
     """What the teacher thinks of stretches of these recordings.
 
     Args:
@@ -131,7 +173,8 @@ def open_opinions(place: Path, told: BirdNetTeacher, recordings: pd.DataFrame, c
         StageError: teach has not been run, or not for these recordings.
     """
     heard = read_record(place)["opinions"]
-    return Opinions(place / heard["directory"], recordings, heard["recordings"], codes, told.opinion_hop_seconds)
+    lengths = {name: heard[name] for name in ("window_seconds", "hop_seconds")}
+    return Opinions(place / heard["directory"], recordings, heard["recordings"], codes, **lengths)
 
 
 def read_record(place: Path) -> dict[str, Any]:
