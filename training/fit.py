@@ -51,17 +51,7 @@ def fit(settings: Settings) -> None:
     valid = None
     if settings.split.valid:
         valid = Validation(held_out, settings.paths.prepared, codes, frontend.n_frames, told.valid_windows)
-    trainee = Trainee(
-        lambda: settings.model.build((frontend.n_mels, frontend.n_frames, 1), len(codes)),
-        told.make_optimizer,
-        team,
-        precision=told.precision,
-        ema=told.ema,
-        batch_size=told.batch_size,
-        parts=sampler.parts,
-        embedding_size=sampler.embedding_size,
-        embedding_weight=settings.teacher.embedding_weight if isinstance(settings.teacher, BirdNetTeacher) else 0.0,
-    )
+    trainee = make_trainee(settings, sampler, len(codes), team)
     place = settings.paths.fit
     if team.is_chief:
         place.mkdir(parents=True, exist_ok=True)
@@ -70,6 +60,22 @@ def fit(settings: Settings) -> None:
     history = train(trainee, sampler, valid, told, team, place / "checkpoint", stage_key(FIT, settings))
     if team.is_chief:
         _finish(place, history, read_record(settings.paths.taught)["teacher"])
+
+
+def make_trainee(settings: Settings, sampler: Sampler, n_labels: int, team: Team) -> Trainee:
+    """The untrained network of a configuration, for the batches of a sampler."""
+    frontend, told, teacher = settings.frontend, settings.fit, settings.teacher
+    return Trainee(
+        lambda: settings.model.build((frontend.n_mels, frontend.n_frames, 1), n_labels),
+        told.make_optimizer,
+        team,
+        precision=told.precision,
+        ema=told.ema,
+        batch_size=told.batch_size,
+        parts=sampler.parts,
+        embedding_size=sampler.embedding_size,
+        embedding_weight=teacher.embedding_weight if isinstance(teacher, BirdNetTeacher) else 0.0,
+    )
 
 
 def make_sampler(settings: Settings, recordings: pd.DataFrame, backgrounds: pd.DataFrame, codes: list[str]) -> Sampler:

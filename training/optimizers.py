@@ -17,7 +17,9 @@ def make_optimizer(
     """AdamW, or Muon for convolutions, at a rate that rises in a line, then falls as a cosine to a hundredth.
 
     Args:
+        name: one of :data:`OPTIMIZERS`.
         learning_rate: the highest.
+        weight_decay: decoupled from the gradient, as a share of the rate.
         steps: of the whole training, ``warmup`` of them while the rate rises.
     """
     import keras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -66,6 +67,8 @@ class Sampler:
         self._sources = [source for source, _ in sources]
         self._until = np.cumsum([share for _, share in sources]) / sum(share for _, share in sources)
         self._backgrounds, self._augment, self._frontend = backgrounds, augment, frontend
+        # what is said of a part is not true of what else comes to lie there
+        self._unrolled = dataclasses.replace(augment, time_roll_probability=0.0)
         self._seed, self._n_labels = seed, n_labels
         self.batch_size, self.parts, self.embedding_size = batch_size, tuple(parts), embedding_size
 
@@ -73,20 +76,20 @@ class Sampler:
         """Batch ``number`` of ``epoch``, or these rows of it."""
         rows = range(self.batch_size) if rows is None else rows
         examples = [self._example(np.random.default_rng([self._seed, epoch, number, row])) for row in rows]
-        targets = np.zeros((len(rows), len(self.parts), self._n_labels), np.float32)
+        part_targets = np.zeros((len(rows), len(self.parts), self._n_labels), np.float32)
         embeddings = np.zeros((len(rows), len(self.parts), self.embedding_size), np.float32)
         heard, embedded = np.zeros((2, len(rows)), np.float32)
         for row, example in enumerate(examples):
             if example.parts is None:
                 continue
-            targets[row], heard[row] = example.parts.targets, 1
+            part_targets[row], heard[row] = example.parts.targets, 1
             if example.parts.embeddings is not None:
                 embeddings[row], embedded[row] = example.parts.embeddings, 1
         return Batch(
             np.stack([example.mel for example in examples])[..., None],
             np.stack([example.targets for example in examples]),
             np.array([example.weight for example in examples], np.float32),
-            targets,
+            part_targets,
             heard,
             embeddings,
             embedded,
@@ -96,13 +99,14 @@ class Sampler:
         augment, background = self._augment, None
         if self._backgrounds is not None and rng.random() < augment.nocall_probability:
             alone = self._backgrounds.window(rng)
-            return Example(self._disturbed(alone, [], None, rng), np.zeros(self._n_labels, np.float32))
+            return Example(self._disturbed(alone, [], None, augment, rng), np.zeros(self._n_labels, np.float32))
         first = self._draw(rng)
         if self._backgrounds is not None and first.mixes and rng.random() < augment.background_probability:
             background = self._backgrounds.window(rng)
         others = [self._draw(rng) for _ in range(augment.draw_others(rng))] if first.mixes else []
         others = [other for other in others if other.mixes]
-        mel = self._disturbed(first.mel, [other.mel for other in others], background, rng)
+        augment = augment if first.parts is None or others else self._unrolled
+        mel = self._disturbed(first.mel, [other.mel for other in others], background, augment, rng)
         if not others:
             return first._replace(mel=mel)
         heard = [first, *others]
@@ -116,5 +120,7 @@ class Sampler:
         chosen = int(np.searchsorted(self._until, rng.random(), side="right")) if len(self._sources) > 1 else 0
         return self._sources[chosen].draw(rng)
 
-    def _disturbed(self, mel: Array, others: list[Array], background: Array | None, rng: np.random.Generator) -> Array:
-        return disturb(mel, others, background, self._augment, self._frontend, rng)
+    def _disturbed(
+        self, mel: Array, others: list[Array], background: Array | None, augment: Augment, rng: np.random.Generator
+    ) -> Array:
+        return disturb(mel, others, background, augment, self._frontend, rng)

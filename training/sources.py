@@ -24,7 +24,7 @@ _OPEN_FILES = 2048
 
 
 class Parts(NamedTuple):
-    """What a teacher makes of parts of a window, the same for every window of a source.
+    """What a teacher makes of parts of a window; which parts, is the same for every window of a source.
 
     Attributes:
         targets: float32 [n_parts, n_labels], in [0, 1].

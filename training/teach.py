@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,33 +48,28 @@ def teach(settings: Settings) -> None:
         "teacher": {"name": birdnet.NAME, "licence": birdnet.LICENCE, "consequence": birdnet.CONSEQUENCE},
         "mixtures": len(numbers) * told.mixtures_per_file,
         "words": [work.words(n).relative_to(place).as_posix() for n in numbers],
+        "labels": [bird.ebird_code for bird in work.species],
         "parts": spans(told.windows, settings.frontend.window_seconds),
         "mels": [work.mels(n).relative_to(place).as_posix() for n in numbers],
     }
     if told.chooses_windows:
-        hearing = Hearing(
-            tuple((name, path) for name, path, *_ in work.sounds.recordings),
-            work.sounds.revision,
-            work.species,
-            told.path,
-            told.opinion_hop_seconds,
-            place,
-        )
-        _do(hearing, range(len(hearing.recordings)), settings, "opinions", "recording")
+        hearing = Hearing(work.sounds.revision, work.species, told.path, told.opinion_hop_seconds, place)
+        _do(hearing, [(name, path) for name, path, *_ in work.sounds.recordings], settings, "opinions", "recording")
         _remove_others(hearing.directory)
         record["opinions"] = {
             "directory": hearing.directory.relative_to(place).as_posix(),
             "window_seconds": birdnet.WINDOW_SECONDS,
             "hop_seconds": told.opinion_hop_seconds,
-            "recordings": [name for name, _ in hearing.recordings],
         }
+    else:
+        shutil.rmtree(place / "opinions", ignore_errors=True)
     write_text(place / "taught.json", json.dumps(record, indent=1) + "\n")
     say(f"          {record['mixtures']} mixtures heard ({place})")
 
 
-def _do(work: Callable[[int], int], numbers: range, settings: Settings, title: str, unit: str) -> None:
+def _do(work: Callable[[Any], Any], jobs: Sequence[Any], settings: Settings, title: str, unit: str) -> None:
     engine = LocalEngine(work, settings.features.workers)
-    for _ in progress(engine.run(numbers), title, total=len(numbers), unit=unit):
+    for _ in progress(engine.run(jobs), title, total=len(jobs), unit=unit):
         pass
 
 

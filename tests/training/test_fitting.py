@@ -75,7 +75,8 @@ def test_with_nothing_to_validate_on_the_last_epoch_is_kept(tmp_path, team):
         {"ema": 0.9},
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"precision": "mixed_float16"}, marks=pytest.mark.slow),
-        pytest.param({"taught": True}, marks=pytest.mark.slow),
+        pytest.param({"taught": True, "optimizer": "muon"}, marks=pytest.mark.slow),
+        pytest.param({"precision": "mixed_float16", "optimizer": "muon"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -265,7 +266,7 @@ def test_muon_turns_convolutions_by_orthogonal_steps():
     values = np.linalg.svd(step, compute_uv=False)
     assert (values > 0.6).all() and (values < 1.3).all()
     u, _, v = np.linalg.svd(gradients[0][0, 0], full_matrices=False)
-    assert np.abs(np.sum(step * (u @ v))) / np.linalg.norm(step) / np.linalg.norm(u @ v) > 0.95
+    assert np.sum(step * (u @ v)) / np.linalg.norm(step) / np.linalg.norm(u @ v) > 0.95
     np.testing.assert_allclose(np.asarray(depthwise), -np.sign(gradients[1]), rtol=1e-3)  # AdamW's first step
 
 
@@ -311,6 +312,7 @@ def test_what_makes_a_batch_fail_is_heard():
         ({"ema": 1.0}, "fit.ema is 1.0"),
         ({"precision": "float64"}, "fit.precision is 'float64'; choose one of float32"),
         ({"strategy": "all"}, "fit.strategy is 'all'; choose one of none"),
+        ({"optimizer": "sgd"}, "fit.optimizer is 'sgd'; choose one of adamw, muon"),
         ({"rating_weight": [[4, 1], [2, 0.5]]}, "let ratings rise"),
         ({"rating_weight": [[4, -1]]}, "not be negative"),
         ({"rating_weight": [4, 1]}, r"write points \[\[rating, weight\]"),

@@ -117,6 +117,17 @@ def test_an_opinion_may_lack_its_embedding():
     assert batch.heard.all() and batch.part_targets.any() and not batch.embedded.any()
 
 
+def test_parts_stay_where_they_are():
+    class Click:
+        def draw(self, rng):
+            mel = np.full(SHAPE, -1.0, np.float32)
+            mel[:, 7] = 1.0
+            return Example(mel, np.zeros(3, np.float32), parts=OPINION, mixes=False)
+
+    batch = sampler(Click(), augment=altered(time_roll_probability=1.0), parts=HALVES, embedding_size=2).batch(0, 0)
+    assert (batch.inputs[..., 0].max(axis=1).argmax(axis=1) == 7).all()
+
+
 def test_of_a_mixture_no_teacher_has_said_anything():
     source = Level(0.0, [1, 0, 0], parts=OPINION)
     batch = sampler(source, augment=altered(mixup_probability=1.0), parts=HALVES, embedding_size=2).batch(0, 0)

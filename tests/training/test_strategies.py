@@ -108,6 +108,21 @@ def test_two_devices_end_with_the_weights_of_one(alone, tmp_path, precision):
 
 
 @pytest.mark.slow
+def test_two_workers_learn_from_a_teacher_with_muon_as_one_does(tmp_path):
+    words = ("taught=true", 'optimizer="muon"')
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    alone = finished(start("none", one, *words), one)
+    chief, other = run_workers(two, *words)
+    for a, b in zip(chief[0], other[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    for together, single in zip(chief[1], alone[1], strict=True):
+        # orthogonal steps follow directions of no weight as well, so that rounding shows sooner
+        assert together["loss"] == pytest.approx(single["loss"], rel=0.02)
+
+
+@pytest.mark.slow
 def test_a_worker_set_up_otherwise_says_so_and_the_others_do_not_wait_for_ever(tmp_path):
     chief, other = (
         start("multi_worker", tmp_path, f'key="{key}"', config=config)

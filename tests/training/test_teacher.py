@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,13 @@ from training.teacher.listening import Listening, Sounds, spans
 from training.teacher.mixtures import Library, Mixer
 from training.teacher.opinions import Hearing
 from training.teacher.settings import BirdNetTeacher
-from training.teacher.taught import Opinions, Taught, principal_components
+from training.teacher.taught import (
+    Opinions,
+    Taught,
+    open_opinions,
+    open_taught,
+    principal_components,
+)
 
 ROBIN = Species("eurrob1", "Erithacus rubecula", "European Robin", "Rougegorge familier")
 WREN = Species("winwre4", "Troglodytes troglodytes", "Eurasian Wren", "Troglodyte mignon")
@@ -376,33 +383,53 @@ def test_taught_keeps_to_what_may_be_learnt_from(work, sounds, told):
 
 
 def test_an_opinion_is_of_the_stretch_and_the_label(tmp_path):
-    np.save(tmp_path / "000000.npy", np.array([[0, 9], [1, 9], [5, 9], [2, 9], [3, 9]], np.float16))
-    np.save(tmp_path / "000001.npy", np.array([[7, -4]], np.float16))
+    np.save(tmp_path / "a.npy", np.array([[0, 9], [1, 9], [5, 9], [2, 9], [3, 9]], np.float16))
+    np.save(tmp_path / "b.npy", np.array([[7, -4]], np.float16))
     table = pd.DataFrame([("a", "eurrob1"), ("b", "winwre4")], columns=["recording_id", "primary_label"])
-    opinions = Opinions(tmp_path, table, ["a", "b"], ["eurrob1", "winwre4"], window_seconds=3.0, hop_seconds=1.5)
+    opinions = Opinions(tmp_path, table, ["eurrob1", "winwre4"], window_seconds=3.0, hop_seconds=1.5)
     # windows of "a" are centred at 1.5, 3, 4.5, 6, 7.5 s
     assert opinions("a", 0.0, 4.0) == 1 and opinions("a", 0.0, 5.0) == 5 and opinions("a", 5.0, 8.0) == 3
     assert opinions("a", 6.2, 6.8) == 3  # none lies within: the next one
     assert opinions("a", 20.0, 25.0) == 3  # zeros behind the end
     assert opinions("b", 0.0, 5.0) == -4
+    (tmp_path / "b.npy").unlink()
     with pytest.raises(StageError, match=r"has not heard b; run python -m training\.teach"):
-        Opinions(tmp_path, table, ["a"], ["eurrob1", "winwre4"], window_seconds=3.0, hop_seconds=1.5)
+        Opinions(tmp_path, table, ["eurrob1", "winwre4"], window_seconds=3.0, hop_seconds=1.5)
 
 
 def test_opinions_are_heard_once(sounds, teacher_place, tmp_path, monkeypatch):
-    recordings = tuple((str(r.recording_id), str(r.path)) for r in sounds[0].itertuples())
-    hearing = Hearing(recordings, "r1", (ROBIN, WREN), teacher_place, 1.5, tmp_path)
-    for number, seconds in enumerate((2.0, 7.0, 30.0, 5.0)):
-        assert hearing(number) == number
-        said = np.load(hearing.directory / f"{number:06}.npy")
+    jobs = [(str(r.recording_id), str(r.path)) for r in sounds[0].itertuples()]
+    hearing = Hearing("r1", (ROBIN, WREN), teacher_place, 1.5, tmp_path)
+    for job, seconds in zip(jobs, (2.0, 7.0, 30.0, 5.0), strict=True):
+        assert hearing(job) == job[0]
+        said = np.load(hearing.directory / f"{job[0]}.npy")
         assert said.shape == (max(0, int((seconds - 3) / 1.5)) + 1, 2) and np.isfinite(said).all()
     teacher = BirdNet(teacher_place, [ROBIN, WREN])
-    third = soxr.resample(soundfile.read(recordings[2][1], dtype="float32")[0], RATE, 48000)[3 * 72000 :][:144000]
-    said = np.load(hearing.directory / "000002.npy")[3]
+    third = soxr.resample(soundfile.read(jobs[2][1], dtype="float32")[0], RATE, 48000)[3 * 72000 :][:144000]
+    said = np.load(hearing.directory / f"{jobs[2][0]}.npy")[3]
     np.testing.assert_allclose(said, teacher.logits(teacher.embed(third)), atol=0.05)
     monkeypatch.setattr(BirdNet, "embed", lambda *_: pytest.fail("the teacher was asked again"))
-    assert hearing(2) == 2
+    assert hearing(jobs[2]) == jobs[2][0]
     assert dataclasses.replace(hearing, hop_seconds=1.0).directory != hearing.directory
+
+
+@pytest.mark.parametrize(
+    ("record", "asks", "said"),
+    [
+        ({"teacher": None}, open_taught, "says nothing of words"),
+        ({"words": [], "mels": [], "labels": ["eurrob1"]}, open_taught, "says nothing of parts"),
+        ({"words": [], "mels": [], "parts": [], "labels": ["winwre4"]}, open_taught, "is of other species"),
+        ({"words": [], "mels": [], "parts": [], "labels": ["eurrob1"]}, open_opinions, "says nothing of opinions"),
+    ],
+)
+def test_what_teach_left_otherwise_is_said(tmp_path, told, record, asks, said):
+    (tmp_path / "taught.json").write_text(json.dumps(record))
+    nothing = pd.DataFrame(columns=["recording_id", "primary_label", "secondary_labels"])
+    given = (told, FRONTEND, nothing, nothing) if asks is open_taught else (nothing,)
+    with pytest.raises(
+        StageError, match=rf"taught\.json {said}; run python -m training\.teach with this configuration"
+    ):
+        asks(tmp_path, *given, ["eurrob1"])
 
 
 def test_nothing_left_to_learn_from_is_said(work):
@@ -532,4 +559,4 @@ def test_the_teacher_chooses_windows_where_it_is_asked_to(prepared):
     batch = sampler.batch(0, 0)
     assert np.isfinite(batch.inputs).all() and 0 < batch.heard.sum() < len(batch.heard)
     trained = set(recordings.recording_id[recordings.split == "train"])
-    assert {name for name, _, _ in asked} <= trained and set(opinion._said) == trained
+    assert asked and {name for name, _, _ in asked} <= trained == set(opinion._said)

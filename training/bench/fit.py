@@ -25,10 +25,9 @@ from training.config import Settings, compose, told_in_a_sentence
 from training.console import console
 from training.feeding import Feed
 from training.files import write_text
-from training.fit import make_sampler
+from training.fit import make_sampler, make_trainee
 from training.prepared import read_backgrounds, read_prepared
 from training.strategies import Team
-from training.trainee import Trainee
 
 ROOT = Path(__file__).resolve().parents[2]
 _WARM_UP = 10  # steps: the first traces the graph, and files are read for the first time
@@ -68,21 +67,14 @@ def measured(settings: Settings, steps: int) -> dict[str, Any]:
     import keras
 
     keras.utils.set_random_seed(settings.fit.seed)
-    told, frontend = settings.fit, settings.frontend
+    told = settings.fit
     recordings, _, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
     backgrounds = read_backgrounds(settings.paths.prepared, settings.dataset.root)
     if (backgrounds.split == "train").any():
         backgrounds = backgrounds[backgrounds.split == "train"]
     codes = list(labels.ebird_code)
     sampler = make_sampler(settings, recordings, backgrounds, codes)
-    trainee = Trainee(
-        lambda: settings.model.build((frontend.n_mels, frontend.n_frames, 1), len(codes)),
-        told.make_optimizer,
-        Team("none"),
-        precision=told.precision,
-        ema=told.ema,
-        batch_size=told.batch_size,
-    )
+    trainee = make_trainee(settings, sampler, len(codes), Team("none"))
     alone = []
     for number in range(5 + _WARM_UP):
         began = time.perf_counter()

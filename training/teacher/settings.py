@@ -58,7 +58,10 @@ class BirdNetTeacher(Recipe):
         if len(self.mix_gain_db) != 2 or self.mix_gain_db[0] > self.mix_gain_db[1]:
             raise ConfigError(f"teacher.mix_gain_db is {list(self.mix_gain_db)}; write [low, high].")
         if len(self.label_logits) != 2 or self.label_logits[0] < self.label_logits[1]:
-            raise ConfigError(f"teacher.label_logits is {list(self.label_logits)}; write [labelled, others].")
+            raise ConfigError(
+                f"teacher.label_logits is {list(self.label_logits)}; write [labelled, others], and the first not below "
+                "the second."
+            )
         for name in ("mix_gain_db", "label_logits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # hashable
         if self.opinion_hop_seconds <= 0:

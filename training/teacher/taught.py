@@ -33,8 +33,11 @@ class Taught:
         labels: of recording_ids of recordings and backgrounds, to the numbers of the species that their labels name;
             those alone may be learnt from.
         parts: ends of the parts that the teacher has heard, in shares of the window.
+        told: what is made of its words.
+        frontend: of the network's inputs.
 
     Attributes:
+        parts: as given.
         embedding_size: of :attr:`training.sources.Parts.embeddings`; 0 where none are learnt.
 
     Raises:
@@ -60,17 +63,19 @@ class Taught:
                 kept = [i for i, names in enumerate(heard) if names <= labels.keys()]
                 named = [{label for name in heard[i] for label in labels[name]} for i in kept]
                 logits.append(_moved(said["logits"][kept].astype(np.float32), named, told))
-                embeddings.append(said["embeddings"][kept])
+                if told.embedding_weight:
+                    embeddings.append(said["embeddings"][kept])
                 rows += [(n, i) for i in kept]
         if not rows:
             raise StageError("The teacher has heard no mixture of the training share alone; raise teacher.mixtures.")
         self._rows = rows
         self._targets: Array = sigmoid((np.concatenate(logits) / told.temperature).astype(np.float32))
-        said_of = np.concatenate(embeddings).astype(np.float32)
-        most = told.embedding_size if told.embedding_weight else 0
-        found = principal_components(said_of.reshape(-1, said_of.shape[-1]), most)
-        self._embeddings = found.reshape(*said_of.shape[:2], -1)
-        self.embedding_size = found.shape[1]
+        self.embedding_size = 0
+        if told.embedding_weight:
+            said_of = np.concatenate(embeddings).astype(np.float32)
+            found = principal_components(said_of.reshape(-1, said_of.shape[-1]), told.embedding_size)
+            self._embeddings = found.reshape(*said_of.shape[:2], -1)
+            self.embedding_size = found.shape[1]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -98,7 +103,6 @@ class Opinions:
     Args:
         directory: of the files of :class:`training.teacher.opinions.Hearing`.
         recordings: recording_id and primary_label of those that will be asked about.
-        names: all recordings that were heard, in the order of the files.
         codes: labels in the order of the logits.
         window_seconds, hop_seconds: of the windows that the teacher heard.
 
@@ -110,19 +114,21 @@ class Opinions:
         self,
         directory: Path,
         recordings: pd.DataFrame,
-        names: Sequence[str],
         codes: Sequence[str],
         *,
         window_seconds: float,
         hop_seconds: float,
     ) -> None:
-        numbers, columns = ({name: n for n, name in enumerate(order)} for order in (names, codes))
+        columns = {code: n for n, code in enumerate(codes)}
         self._hop, self._half = hop_seconds, window_seconds / 2
         self._said: dict[str, Array] = {}
         for name, label in zip(recordings.recording_id, recordings.primary_label, strict=True):
-            if name not in numbers:
-                raise StageError(f"The teacher has not heard {name}; run python -m training.teach with this split.")
-            logits = np.load(directory / f"{numbers[name]:06}.npy", mmap_mode="r")
+            try:
+                logits = np.load(directory / f"{name}.npy", mmap_mode="r")
+            except FileNotFoundError:
+                raise StageError(
+                    f"The teacher has not heard {name}; run python -m training.teach with this split."
+                ) from None
             self._said[name] = np.asarray(logits[:, columns[label]], np.float32)
 
     def __call__(self, recording_id: str, start: float, end: float) -> float:
@@ -149,9 +155,9 @@ def open_taught(
         codes: labels in the order of the logits.
 
     Raises:
-        StageError: teach has not been run, or no mixture of these alone was heard.
+        StageError: teach has not been run, or otherwise, or no mixture of these alone was heard.
     """
-    record = read_record(place)
+    record = _record_for(place, codes, "words", "mels", "parts")
     number = {code: n for n, code in enumerate(codes)}
     labels: dict[str, list[int]] = {name: [] for name in backgrounds.recording_id}
     columns = (recordings.recording_id, recordings.primary_label, recordings.secondary_labels)
@@ -170,11 +176,11 @@ def open_opinions(place: Path, recordings: pd.DataFrame, codes: Sequence[str]) -
         codes: labels in the order of the logits.
 
     Raises:
-        StageError: teach has not been run, or not for these recordings.
+        StageError: teach has not been run, or otherwise, or not for these recordings.
     """
-    heard = read_record(place)["opinions"]
+    heard = _record_for(place, codes, "opinions")["opinions"]
     lengths = {name: heard[name] for name in ("window_seconds", "hop_seconds")}
-    return Opinions(place / heard["directory"], recordings, heard["recordings"], codes, **lengths)
+    return Opinions(place / heard["directory"], recordings, codes, **lengths)
 
 
 def read_record(place: Path) -> dict[str, Any]:
@@ -189,10 +195,18 @@ def read_record(place: Path) -> dict[str, Any]:
         raise StageError(f"{error.filename} is not there; run python -m training.teach first.") from None
 
 
+def _record_for(place: Path, codes: Sequence[str], *names: str) -> dict[str, Any]:
+    """taught.json, where it has these names and is of these labels."""
+    record = read_record(place)
+    lacking = [name for name in names if name not in record]
+    if lacking or record.get("labels") != list(codes):
+        wrong = f"says nothing of {lacking[0]}" if lacking else "is of other species"
+        raise StageError(f"{place / 'taught.json'} {wrong}; run python -m training.teach with this configuration.")
+    return record
+
+
 def principal_components(values: Array, most: int) -> Array:
     """The first components [n, at most ``most``] of standardized values [n, size], their mean variance 1."""
-    if most == 0:
-        return np.zeros((len(values), 0), np.float32)
     values = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-3)
     # in float64, so that the order of additions matters little
     _, vectors = np.linalg.eigh(np.cov(values.T.astype(np.float64)))
