@@ -8,8 +8,8 @@ import pytest
 
 from tests.whole.checkout import Checkout
 
-# a fifth of the experiment's epochs: enough to be better than chance
-REAL = ("experiment=common30", "split.valid=0.2", "fit.epochs=12")
+# a third of the experiment's epochs: enough to be better than chance
+REAL = ("experiment=common30", "split.valid=0.2", "fit.epochs=20")
 
 
 @pytest.fixture(scope="session")
