@@ -247,6 +247,7 @@ def test_an_embedding_is_learnt_beside_the_labels_and_not_kept(tmp_path, team):
     assert ((np.concatenate(guessed) - truth) ** 2).mean() < 0.6 * truth.var(axis=0).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_both_optimizers_learn(tmp_path, team, optimizer):
     whole = training(tmp_path, team, optimizer=optimizer, epochs=6, steps_per_epoch=16, patience=6, learning_rate=0.01)

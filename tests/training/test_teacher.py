@@ -541,6 +541,7 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(prepared, tmp_pat
     assert not np.array_equal(found["recordings/logits/birdnet"], found["recordings_10db/logits/birdnet"])
 
 
+@pytest.mark.slow
 def test_the_teacher_chooses_windows_where_it_is_asked_to(prepared):
     from training.fit import make_sampler
     from training.prepared import read_backgrounds, read_prepared
