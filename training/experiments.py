@@ -25,6 +25,7 @@ from training.console import console, say
 from training.errors import ConfigError, StageError
 from training.files import written_beside
 from training.scores import pooled
+from training.teacher.settings import BirdNetTeacher
 
 PLACE = Path("outputs/experiments")
 PEERS = "teacher"
@@ -66,26 +67,34 @@ def run(names: Sequence[str], folds: int, jobs: int, overrides: Sequence[str], *
         if name not in known:
             raise ConfigError(f"There is no experiment {name}; conf/experiment has {', '.join(known)}.")
     work = [(name, fold) for name in names for fold in range(folds)]
+    told = {name: _meant_for(name, overrides) for name in names}
     for name, fold in work:
-        compose(_overrides(name, fold, folds, overrides))  # what is wrong is told before anything is run
+        compose(_overrides(name, fold, folds, told[name]))  # what is wrong is told before anything is run
     for name, fold in work:  # one after another: folds share what the teacher says, and each uses all cores for it
-        _stages(("prepare", "teach"), name, fold, folds, overrides)
+        _stages(("prepare", "teach"), name, fold, folds, told[name])
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         list(
             pool.map(
-                lambda job: _stages(("fit", "export", "validate"), job[0], job[1], folds, overrides, threads), work
+                lambda job: _stages(("fit", "export", "validate"), job[0], job[1], folds, told[job[0]], threads), work
             )
         )
         if peers:
-            list(pool.map(lambda fold: _peers(names[-1], fold, folds, overrides), range(folds)))
-    rows = [row for name in names for row in _rows(name, folds, overrides, "scores.npz")]
+            list(pool.map(lambda fold: _peers(names[-1], fold, folds, told[names[-1]]), range(folds)))
+    rows = [row for name in names for row in _rows(name, folds, told[name], "scores.npz")]
     if peers:
-        rows += _rows(names[-1], folds, overrides, "peers.npz", title=PEERS)
+        rows += _rows(names[-1], folds, told[names[-1]], "peers.npz", title=PEERS)
     table = pd.DataFrame(rows)
     with written_beside(PLACE / "results.csv") as beside:
         table.to_csv(beside, index=False, float_format="%.4f")
     return table
+
+
+def _meant_for(name: str, overrides: Sequence[str]) -> list[str]:
+    """Those of the overrides that an experiment can be told: what is of a teacher, only where it has one."""
+    others = [word for word in overrides if not word.startswith("teacher.")]
+    taught = isinstance(compose([f"experiment={name}", *others]).teacher, BirdNetTeacher)
+    return list(overrides) if taught else others
 
 
 def _overrides(name: str, fold: int, folds: int, overrides: Sequence[str]) -> list[str]:

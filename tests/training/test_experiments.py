@@ -22,10 +22,13 @@ class Runs:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.taught: set[str] = set()
 
     def __call__(self, module: str, overrides: list[str], title: str, threads: str | None = None) -> None:
         told = dict(word.split("=", 1) for word in overrides if "=" in word)
         self.asked.append((module.removeprefix("training."), f"{told['experiment']} {told['split.fold']}"))
+        if "teacher.path" in told:
+            self.taught.add(told["experiment"])
         place, fold = Path(told["paths.validate"]), int(told["split.fold"])
         if module == "training.validate":
             self._leave(place / "scores.npz", fold, ("int8", "float32"), right=fold == 0)
@@ -52,6 +55,11 @@ def runs(tmp_path, monkeypatch) -> Runs:
     found = Runs()
     monkeypatch.setattr(experiments, "_python", found)
     return found
+
+
+def test_what_is_told_of_the_teacher_is_for_those_that_have_one(runs):
+    experiments.run(["common30", "common30_teacher"], 2, 1, [*OVERRIDES, "teacher.path=birdnet"])
+    assert runs.taught == {"common30_teacher"}
 
 
 def test_folds_are_pooled_into_a_row_an_engine(runs):
