@@ -13,7 +13,7 @@ ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel bench-fit bench-prepare experiments lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel bench-fit bench-prepare bench-device experiments lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ bench-fit: setup ## whether training waits for its batches
 
 bench-prepare: setup ## what preparing costs: ten hours of demo recordings, native against librosa (about ten minutes)
 	@$(PY) -m training.bench.prepare $(ARGS)
+
+bench-device: setup ## what a station costs: CPU, memory, start, size, against BirdNET where it is (after make train; half an hour)
+	@$(PY) runtime/bench/bench_device.py $(ARGS)
 
 experiments: setup ## five folds of each experiment on real recordings (hours): make experiments ARGS="dataset.root=DIR"
 	@$(PY) -m training.experiments common30_plain common30 $(if $(filter-out 0,$(TEACHER)),common30_teacher --peers) --jobs 2 $(ARGS)
