@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,22 +96,19 @@ class Bench:
         return ways
 
     def cost(self, command: list[object]) -> Cost:
-        """Run it on one core, to its end."""
+        """Run it to its end."""
         quiet = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            [str(part) for part in command],
+        done = subprocess.run(
+            [self.python, "-I", "-S", Path(__file__).with_name("cost.py"), *map(str, command)],
             cwd=self.place,
             env=quiet | {"OMP_NUM_THREADS": "1", "LABOUS_CACHE_DIR": str(self.place / "cache")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        assert process.stderr is not None
-        told = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
-        if status:
-            sys.exit(f"labous: error: {command} failed: {told.decode(errors='replace')[-500:]}")
-        return Cost(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss / 1024)
+        if done.returncode:
+            sys.exit(f"labous: error: {' '.join(map(str, command))} failed: {done.stderr[-500:]}")
+        return Cost(*json.loads(done.stdout))
 
     def _analyze(self, sound: Path) -> list[object]:
         arguments = ["--bundle", self.bundle, "--precision", "int8", "--format", "jsonl", "--no-progress"]
