@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
+# the fast tests on all cores; the slow ones measure and train, and want the machine for themselves
+FAST := $(PY) -m pytest -m "not slow and not wheel" --numprocesses auto --maxprocesses 4
 # 1: make experiments runs those with a teacher as well, which has to be installed
 TEACHER ?= 0
 # extra settings for a run, e.g. make train ARGS="fit.epochs=60"
@@ -64,10 +66,10 @@ repro: setup ## the same through DVC
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: setup lint ## everything that can be tested on this machine
-	@$(PY) -m pytest
+	@$(FAST) && $(PY) -m pytest -m "slow or wheel"
 
 test-fast: setup ## the fast tests, under two minutes
-	@$(PY) -m pytest -m "not slow and not wheel"
+	@$(FAST)
 
 test-devices: setup ## the mel stage on emulated boards (needs qemu-user-static and libc6-*-cross)
 	@LABOUS_REQUIRE_DEVICES=1 $(PY) -m pytest tests/devices
