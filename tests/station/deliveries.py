@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -121,6 +122,20 @@ def fill(folder: Path) -> Path:
                 while True:
                     file.write(bytes(size))
     return path
+
+
+@contextlib.contextmanager
+def nobody_answers(port: int = 0) -> Iterator[tuple[str, int]]:
+    """An address of this machine where connecting takes for ever, as at one that is gone."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.2", port))
+        server.listen(0)
+        for _ in range(4):  # which fill what it lets wait
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()
 
 
 def context(state: Path, **keys: Any) -> Context:

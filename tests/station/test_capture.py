@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import struct
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +189,19 @@ def test_whether_it_is_live_shows_in_its_pace(pace: float, live: bool, tmp_path:
     assert (buffer.when(block.capture, 0) is not None) == live
 
 
+def test_the_pace_is_that_since_the_first_sample(tmp_path: Path) -> None:
+    """A recording that is piped in while the other nodes take their time to open."""
+    clock, lost = SetClock(), []
+    buffer = Buffer(30.0, None, threading.Event(), lost.append, clock)
+    clock.advance(60)
+    buffer.begin(RATE)
+    for _ in range(280):
+        buffer.put(np.zeros(RATE // 10, np.float32))
+    block = buffer.take()
+    assert block is not None and buffer.when(block.capture, 0) is None, "not live"
+    assert lost == []
+
+
 def test_a_sound_cards_clock_is_followed() -> None:
     """Of cards that are wrong by 100 ppm, with late arrivals and a hiccup of 8 s, over half a day."""
     for error in (-100e-6, 0.0, 100e-6):
@@ -252,6 +267,24 @@ def test_an_interrupted_capture_begins_a_new_stretch(tmp_path: Path) -> None:
     times = [r.time for r in records]
     assert None not in times
     assert times[2] - times[1] == datetime.timedelta(seconds=61)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_windows_on_the_two_sides_of_a_gap_never_touch(overlap: float, tmp_path: Path) -> None:
+    """Web radio gives a burst when it is reached, so that its sound seems to reach beyond the gap that follows."""
+    hand = Hand(tmp_path, overlap=overlap, seconds=30.0)
+    taken = hand.begin(windows=1)
+    records = [next(taken)]
+    hand.put(9 * SIZE, seconds=2.0)
+    hand.clock.advance(3)
+    hand.buffer.begin(RATE)
+    hand.put(3 * SIZE)
+    hand.end()
+    records += split(taken)[0]
+    after = [r.columns["audio"][0] >= 10 * SIZE for r in records].index(True)
+    assert records[0].start == 0 and records[after].fresh == SIZE
+    for number, (one, next_one) in enumerate(itertools.pairwise(records), 1):
+        assert (next_one.start > one.end) == (number == after)
 
 
 def test_the_stations_end_is_prompt_and_counted(tmp_path: Path) -> None:
@@ -360,6 +393,25 @@ def test_pcm_that_is_not_finite_is_silence() -> None:
     data = np.array([0.5, np.nan, np.inf, -np.inf, 0.25], "<f4").tobytes()
     (samples,) = Pcm("f32le", RATE, 1).decode([data])
     np.testing.assert_array_equal(samples, np.array([0.5, 0, 0, 0, 0.25], np.float32))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_wav_file_whose_length_is_no_whole_frames(channels: int) -> None:
+    """What comes after it is thrown away, not kept."""
+    sound = bytes(range(4 * channels))
+    fmt = struct.pack("<IHHIIHH", 16, 1, channels, RATE, 2 * channels * RATE, 2 * channels, 16)
+    data = b"data" + struct.pack("<I", len(sound) + 1)
+    header = b"RIFF" + bytes(4) + b"WAVEfmt " + fmt + data
+    decoder = Pcm("s16le", 1_000, 1)
+    tracemalloc.start()
+    try:
+        pieces = itertools.chain([header + sound], (bytes(2**16) for _ in range(100)))
+        samples = np.concatenate(list(decoder.decode(pieces)))
+        kept = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(samples) == 2 and decoder.channels == channels
+    assert kept < 10**6
 
 
 @settings(deadline=None, max_examples=300)

@@ -6,6 +6,7 @@ import collections
 import os
 import random
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,19 @@ def test_a_shelf_goes_on_after_a_restart_and_leaves_other_files_alone(tmp_path: 
     assert counters.read()["clips_bytes"] == 950
     assert not put(again, "e", 30, 1001)
     assert counters.read()["lost_clips_total"] == 1
+
+
+def test_a_clock_that_was_ahead_costs_no_newer_clip(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    shelf = Shelf(folder, 500, Counters())
+    for n in range(3):
+        put(shelf, "a", n)
+    ahead = time.time() + 3650 * 86_400
+    for n, path in enumerate(sorted(folder.rglob("*.*"))):
+        os.utime(path, (ahead + n, ahead + n))
+    for n in range(3, 8):
+        put(Shelf(folder, 500, Counters()), "a", n)  # each after a restart
+    assert held(folder) == {"a": [3, 4, 5, 6, 7]}
 
 
 def test_whatever_comes_the_budget_holds_and_the_books_are_right(tmp_path: Path) -> None:

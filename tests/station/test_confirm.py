@@ -157,7 +157,8 @@ def test_the_interval_follows_samples_within_a_stream_and_the_clock_between_stre
     node, classifier = Confirm(interval=60).open(context), middle.classifier()
 
     def reported(stream: str, second: int, minutes: float | None) -> bool:
-        record = middle.at(second * RATE, stream=stream, predictions=middle.predicted([5, -5, -5, -5], classifier))
+        said = middle.predicted([5, -5, -5, -5], classifier)
+        record = middle.at(second * RATE, stream=stream, audio=np.zeros(SIZE, np.float32), predictions=said)
         record.time = None if minutes is None else middle.MORNING + datetime.timedelta(minutes=minutes)
         (out,) = node.process(record)
         return bool(codes(out))
@@ -172,6 +173,21 @@ def test_the_interval_follows_samples_within_a_stream_and_the_clock_between_stre
     assert reported("b", 60, None)
     list(node.end("b"))
     assert reported("b", 0, None)  # nobody knows how long ago
+
+
+def test_ids_of_undated_sound_are_those_of_its_samples(context: Context) -> None:
+    classifier = middle.classifier()
+
+    def ids(level: float, dated: bool = False) -> list[str]:
+        said = middle.predicted([5, 5, -5, -5], classifier)
+        record = middle.at(0, stream="stdin", audio=np.full(SIZE, level, np.float32), predictions=said)
+        record.time = record.time if dated else None
+        (out,) = middle.through([Confirm().open(context)], [record], "stdin")
+        return [observation.id for observation in out.columns["observations"]]
+
+    assert len({*ids(0.1), *ids(0.2), *ids(0.1, dated=True)}) == 6
+    assert ids(0.1) == ids(0.1)
+    assert ids(0.1, dated=True) == ids(0.2, dated=True)
 
 
 def test_thresholds_of_the_user_go_before_the_bundles(context: Context) -> None:
@@ -264,7 +280,8 @@ def test_the_bundles_occurrence_limits_species_by_place_and_week(bundle_path: Pa
     rennes = middle.context(bundle_path, tmp_path, latitude=48.1, longitude=-1.7)
 
     def in_month(context: Context, month: int | None, options: Confirm | None = None) -> set[str]:
-        record = middle.at(0, predictions=middle.predicted([5.0] * 4, middle.classifier()))
+        said = middle.predicted([5.0] * 4, middle.classifier())
+        record = middle.at(0, audio=np.zeros(SIZE, np.float32), predictions=said)
         record.time = None if month is None else datetime.datetime(2026, month, 15, tzinfo=datetime.timezone.utc)
         (found,) = middle.through([(options or Confirm()).open(context)], [record])
         return set(codes(found))

@@ -267,6 +267,26 @@ def test_a_stop_does_not_wait_for_a_receiver_that_hangs(opened: Callable[..., An
     wait_until(lambda: again.taken == ["0"])
 
 
+def test_all_that_hang_have_the_same_second(opened: Callable[..., Any], tmp_path: Path) -> None:
+    """Though nothing ends what they are sending, as a search for an address does not end."""
+    over, stopping = threading.Event(), threading.Event()
+    hung = [Recorder(lambda names: over.wait(30) and None) for _ in range(3)]
+    sending = [opened(transport, tmp_path / str(n), finish_seconds=60.0)[0] for n, transport in enumerate(hung)]
+    for each in sending:
+        each.put([event(0)])
+    wait_until(lambda: all(transport.batches for transport in hung))
+    stopping.set()
+    started = time.monotonic()
+    for each in sending:
+        each.stop()
+    assert time.monotonic() - started < 0.2
+    for each in sending:
+        each.close(stopping)
+    assert time.monotonic() - started < 2.2
+    assert all(transport.closed and transport.aborted.is_set() for transport in hung)
+    over.set()
+
+
 def test_without_a_network_the_end_comes_as_soon_as_no_attempt_fits_in(opened: Callable[..., Any]) -> None:
     def down(_: list[str]) -> None:
         raise Unavailable("no network", 3600)

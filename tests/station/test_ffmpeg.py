@@ -286,7 +286,19 @@ def test_names_without_secrets(url: str, name: str) -> None:
     assert without_secrets(url) == name
 
 
-@pytest.mark.parametrize("url", ["rtsp://u:hun/ter2@camera/1", "rtsp://u:12/3@camera", "rtsp://u:hun?ter2@camera/1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://u:hun/ter2@camera/1",
+        "rtsp://u:12/3@camera",
+        "rtsp://u:hun?ter2@camera/1",
+        "rtsp://u:2020#ter2@camera/1",
+        "rtsp://u:2020?ter2@camera/1",
+        "rtsp://u:p@2020#ter2@camera/1",
+        "rtsp://u/hunter2@camera/1",
+        "http://camera/live;u:hunter2@x",
+    ],
+)
 def test_an_address_with_a_bare_separator_in_its_password_is_refused(url: str) -> None:
     with pytest.raises(Refused, match="%2F") as caught:
         parse(Ffmpeg, {"url": url})
@@ -294,9 +306,16 @@ def test_an_address_with_a_bare_separator_in_its_password_is_refused(url: str) -
 
 
 @settings(deadline=None, max_examples=300)
-@given(password=st.text(min_size=4, max_size=12).map("hunter2".join), host=st.sampled_from(["camera", "camera:554"]))
-def test_no_password_is_in_a_name(password: str, host: str) -> None:
-    url = f"rtsp://u:{password}@{host}/1"
+@given(
+    password=st.one_of(
+        st.text(min_size=4, max_size=12),
+        st.text(alphabet="20/?#@:[]%", min_size=1, max_size=6),
+    ).map(lambda text: f"{text}hunter2{text}"),
+    first=st.sampled_from(["", "20", "20:", "20#", "20/", "20?", "20@"]),
+    host=st.sampled_from(["camera", "camera:554"]),
+)
+def test_no_password_is_in_a_name(password: str, first: str, host: str) -> None:
+    url = f"rtsp://u:{first}{password}@{host}/1"
     with contextlib.suppress(Refused):
         parse(Ffmpeg, {"url": url})
         assert "hunter2" not in without_secrets(url)

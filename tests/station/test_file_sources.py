@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import os
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -18,13 +23,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labous.errors import NodeError
-from labous.nodes import EndOfStream, Record
+from labous.nodes import EndOfStream, Record, files
 from labous.nodes.files import File, Folder, FolderSource
 from labous.options import Refused, parse
 from labous.station import filetime
 from labous.station.cutting import SourceOptions
-from labous.station.done import Done, Version
+from labous.station.done import _PUT, Done, Version, _write
 from tests.runtime import audio
+from tests.runtime.bundles import FRONTEND
 from tests.station import pipelines
 from tests.station.sources import RATE, SIZE, check_as_analyzed, context, split
 
@@ -50,8 +56,8 @@ def read_all(tmp_path: Path, **options: object) -> tuple[list[Record], list[EndO
 
 def listed(tmp_path: Path) -> list[tuple[str, str | None]]:
     """Names and errors in the list of what is done."""
-    lines = map(json.loads, (tmp_path / "state/folder.jsonl").read_text().splitlines())
-    return [(Path(path).name, error) for path, _, _, error in lines]
+    with contextlib.closing(sqlite3.connect(tmp_path / "state/folder.sqlite")) as db:
+        return [(Path(os.fsdecode(path)).name, error) for path, error in db.execute("SELECT path, error FROM done")]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
@@ -82,6 +88,12 @@ def test_a_files_time_goes_on_with_its_windows(tmp_path: Path) -> None:
         ("S1_20240501T053000-0330.flac", "2024-05-01 09:00:00"),
         ("20240501T053000Z.flac", "2024-05-01 05:30:00"),
         ("20240501_053000+02:00.flac", "2024-05-01 03:30:00"),
+        ("20240501_053000-1200.flac", "2024-05-01 17:30:00"),
+        ("20240501_053000+0545.flac", "2024-04-30 23:45:00"),
+        ("20240501_053000+1400.flac", "2024-04-30 15:30:00"),
+        ("20240501_053000+1415.flac", "2024-05-01 05:30:00"),
+        ("20240501_053000-2501.flac", "2024-05-01 05:30:00"),
+        ("20240501_053000-0012.flac", "2024-05-01 05:30:00"),
         ("20240501-053000.mp3", "2024-05-01 05:30:00"),
         ("20240501053000.mp3", "2024-05-01 05:30:00"),
         ("12345678_20240501_053000.wav", "2024-05-01 05:30:00"),
@@ -90,7 +102,7 @@ def test_a_files_time_goes_on_with_its_windows(tmp_path: Path) -> None:
         ("120240501_053000.wav", None),
         ("20240501_0530001.wav", None),
         ("20240501_05.wav", None),
-        ("00010101_000000+2359.wav", None),
+        ("00010101_000000+1400.wav", None),
         ("garden.wav", None),
     ],
 )
@@ -114,7 +126,12 @@ def test_a_recorders_zone(zone: str, expected: str, tmp_path: Path) -> None:
     assert records[0].time == at(expected)
 
 
-@pytest.mark.parametrize("zone", ["Nowhere/Land", "../../etc/passwd", "+25:00", "+2", "a\0b"])
+def test_a_number_that_is_no_offset_leaves_the_recorders_zone() -> None:
+    for name in ("20240501_053000-2501.wav", "20240501_053000-0012.wav", "20240501_053000.wav"):
+        assert filetime.in_name(name, filetime.zone("+02:00")) == at("2024-05-01 03:30:00")
+
+
+@pytest.mark.parametrize("zone", ["Nowhere/Land", "../../etc/passwd", "+25:00", "+14:15", "+02:10", "+2", "a\0b"])
 def test_a_zone_that_is_none(zone: str, tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="no time zone"):
         File(path="a.wav", time_zone=zone).open(context(tmp_path))
@@ -297,7 +314,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
         for end in ends:
             end.done()
         assert len(ends) == 1, how
-        assert not (home / "state/folder.jsonl").exists(), "not done"
+        assert listed(home) == [], "not done"
         again, _ = read_all(home)
         if how in ("rename", "write"):
             check_as_analyzed(again, path)
@@ -377,62 +394,202 @@ def versions() -> Iterator[Version]:
         yield Version(f"/sd/{number}.wav", number, 10**18 + number)
 
 
-def test_the_list_survives_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path, station = tmp_path / "folder.jsonl", context(tmp_path)
-    some = [version for version, _ in zip(versions(), range(50), strict=False)]
-    done = Done(path, station.counters)
-    for version in some:
-        done.mark(version)
-    whole, harmed = path.read_bytes(), 0
+def put(done: Done, some: Iterable[Version]) -> None:
+    """Mark very many at once."""
+    _write(done._db, _PUT, ((os.fsencode(version.path), *version[1:], None) for version in some))
+
+
+def test_the_list_survives_damage(tmp_path: Path) -> None:
+    path, counters = tmp_path / "folder.sqlite", context(tmp_path).counters
+    some = [version for version, _ in zip(versions(), range(500), strict=False)]
+    done = Done(path, counters)
+    with contextlib.closing(done):
+        for version in some[:3]:
+            done.mark(version)
+        put(done, some)
+    whole, harmed, known = path.read_bytes(), 0, 0
     random = np.random.default_rng(0)
-    for _ in range(100):
-        content = bytearray(whole[: random.integers(1, len(whole))])
-        for _ in range(random.integers(0, 4)):
+    new = Version("/sd/new.wav", 1, 1)
+    for number in range(100):
+        content = bytearray(whole[: random.integers(1, len(whole))] if number % 2 else whole)
+        for _ in range(random.integers(1, 40)):
             content[random.integers(len(content))] = random.integers(256)
         path.write_bytes(content)
-        again = Done(path, station.counters)
-        known = sum(version in again for version in some)
-        assert known >= content.count(b"\n") - 5
-        new = Version("/sd/new.wav", 1, 1)
-        again.mark(new)
-        assert new in Done(path, station.counters)
-        harmed += known < 50
-    print(f"{harmed} of 100 lists had lost lines; none lost a line written after")
-    for content in (b"", b"\0" * 5000, b"[" * 5000, b'{"a":1}\n[1,2,3,4]\n["a\\u0000",1,1,null]\nnull\n'):
+        with contextlib.closing(Done(path, counters)) as again:
+            found = sum(version in again for version in some)
+            again.mark(new)
+        with contextlib.closing(Done(path, counters)) as again:
+            assert new in again
+        harmed += found < len(some)
+        known += found
+    kept = len(list(tmp_path.glob("folder.sqlite.damaged-*")))
+    print(f"{kept} of 100 damaged lists were set aside; {harmed} had lost files, all together {known / 500:.0f} %")
+    assert kept >= 50 and known > 0
+    for content in (b"", b"\0" * 5000, b"[" * 5000, b'["/sd/1.wav",1,1,null]\n'):
         path.write_bytes(content)
-        assert some[0] not in Done(path, station.counters)
+        with contextlib.closing(Done(path, counters)) as again:
+            assert some[0] not in again
 
 
-def test_a_full_disk_only_delays_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, station = tmp_path / "folder.jsonl", context(tmp_path)
-    one, two, three = (version for version, _ in zip(versions(), range(3), strict=False))
-    done = Done(path, station.counters)
-    with monkeypatch.context() as patch:
+def test_a_list_of_another_program_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "folder.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE done (path)")
+    with contextlib.closing(Done(path, context(tmp_path).counters)) as done:
+        done.mark(Version("/sd/1.wav", 1, 1))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "no such list" in message and "damaged-1" in message
+    assert (tmp_path / "folder.sqlite.damaged-1").exists()
 
-        def full(descriptor: int, data: object) -> int:
-            raise OSError(28, "No space left on device")
 
-        patch.setattr(os, "write", full)
+def test_a_full_disk_only_delays_the_list(tmp_path: Path) -> None:
+    path, counters = tmp_path / "folder.sqlite", context(tmp_path).counters
+    one, two, three = (Version(f"/sd/{name * 9000}.wav", 1, 1) for name in "abc")
+    with contextlib.closing(Done(path, counters)) as done:
+        (pages,) = done._db.execute("PRAGMA page_count").fetchone()
+        done._db.execute(f"PRAGMA max_page_count = {pages}")
         done.mark(one)
         done.mark(two)
-    assert one in done and two in done, "not read again in this run"
-    assert one not in Done(path, station.counters)
-    done.mark(three)
-    again = Done(path, station.counters)
-    assert one in again and two in again and three in again
-    assert station.counters.read() == {'source_errors_total{node="folder"}': 2}
+        assert one in done and two in done, "not read again in this run"
+        with contextlib.closing(Done(path, counters)) as other:
+            assert one not in other
+        done._db.execute("PRAGMA max_page_count = 100000")
+        done.mark(three)
+    with contextlib.closing(Done(path, counters)) as again:
+        assert one in again and two in again and three in again
+    assert counters.read() == {'source_errors_total{node="folder"}': 2}
 
 
 def test_the_list_forgets_what_is_no_more_but_not_a_disk(tmp_path: Path) -> None:
-    path, station = tmp_path / "folder.jsonl", context(tmp_path)
-    gone = [version for version, _ in zip(versions(), range(11_000), strict=False)]
-    path.write_text("".join(json.dumps([*version, None]) + "\n" for version in gone))
-    assert gone[5] in Done(path, station.counters), "the whole disk may be unplugged"
-    there = Version.of(write(tmp_path / "in/a.wav"))
-    Done(path, station.counters).mark(there)
-    again = Done(path, station.counters)
-    assert there in again and gone[5] not in again
-    assert len(path.read_text().splitlines()) == 1
+    """While it runs, a little with each look."""
+    watch = Watch(tmp_path, settle=0)
+    (tmp_path / "in").mkdir()
+    gone = [version for version, _ in zip(versions(), range(12_000), strict=False)]
+    done = watch.source._done
+    put(done, gone)
+    assert watch.look(1) == [] and gone[5] in done, "the whole disk may be unplugged"
+    write(tmp_path / "in/a.wav")
+    there = Version.of(tmp_path / "in/a.wav")
+    done.mark(there)
+    kept = []
+    for _ in range(12):
+        assert watch.look(1) == []
+        kept.append(sum(version in done for version in gone))
+    assert there in done
+    assert kept[0] in range(10_900, 11_100), "not all at once"
+    assert 9_000 < kept[-1] <= 10_000, "a list of so many is short"
+
+
+@pytest.mark.slow
+def test_a_long_list_and_a_large_folder_take_no_memory(tmp_path: Path) -> None:
+    """20 times as many of both, each in a process of its own."""
+    peaks = {}
+    for count in (1_000, 20_000):
+        peaks[count] = many(tmp_path / str(count), count)[0]
+    print(f"peak RSS: {peaks[1_000]:.1f} MB for 1,000 files, {peaks[20_000]:.1f} MB for 20,000")
+    assert peaks[20_000] < peaks[1_000] + 5
+
+
+@pytest.mark.slow
+def test_half_a_million_files(tmp_path: Path) -> None:
+    few, many_more = many(tmp_path / "few", 1_000), many(tmp_path / "many", 500_000, real=20_000)
+    print(
+        f"500,000 versions: the list {many_more[3]:.0f} MB on disk; peak RSS {many_more[0]:.1f} MB (with 1,000: "
+        f"{few[0]:.1f} MB); opened in {many_more[1]:.2f} s; a look at 20,000 files takes {many_more[2]:.2f} s"
+    )
+    assert many_more[0] < few[0] + 10
+
+
+def many(home: Path, count: int, real: int | None = None) -> list[float]:
+    """Peak MB, s to open, s for a look, and MB of a list of so many; so many files, or fewer, lie in the folder."""
+    (home / "in").mkdir(parents=True)
+    for number in range(count if real is None else real):
+        (home / f"in/{number:06}_20260501_053000.wav").touch()
+    program = (
+        "import os, pathlib, threading, time, types\n"
+        "from labous.frontend import Frontend\n"
+        "from labous.nodes import Context\n"
+        "from labous.nodes.files import Folder\n"
+        "from labous.station.counters import Counters\n"
+        "from labous.station.done import _PUT, _write\n"
+        "from labous.station.settings import Station\n"
+        f"home, count = pathlib.Path({str(home)!r}), {count}\n"
+        f"bundle = types.SimpleNamespace(frontend=Frontend(**{dataclasses.asdict(FRONTEND)!r}))\n"
+        "station = Station(bundle='b')\n"
+        "context = Context(bundle, station, home / 'state', Counters(), threading.Event(), home)\n"
+        "(home / 'state').mkdir()\n"
+        "source = Folder(path='in').open(context)\n"
+        "folder = os.fsencode(home / 'in')\n"
+        "rows = ((b'%s/%06d_20260501_053000.wav' % (folder, n), 0, n, None) for n in range(count))\n"
+        "_write(source._done._db, _PUT, rows)\n"
+        "source.close()\n"
+        "began = time.monotonic()\n"
+        "source = Folder(path='in').open(context)\n"
+        "opened = time.monotonic()\n"
+        "assert len(source._ready(0.0)) == 1000\n"
+        "looked = time.monotonic()\n"
+        "peak = next(int(s.split()[1]) for s in open('/proc/self/status') if s.startswith('VmHWM'))\n"
+        "size = os.path.getsize(home / 'state/folder.sqlite')\n"
+        "print(peak / 1e3, opened - began, looked - opened, size / 1e6)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    return [float(value) for value in found.stdout.split()]
+
+
+def test_a_look_ends_when_the_station_does(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2_000):
+        (tmp_path / f"in/{number}.wav").touch()
+    station, looked = context(tmp_path), 0
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal looked
+            looked += 1
+            self.set()
+            return super().wait(timeout)
+
+    source = Folder(path="in", watch=True).open(dataclasses.replace(station, stopping=Stopping()))
+    assert list(source.records()) == []
+    assert looked <= 2, "once in the look, and once to wait for the next"
+
+
+def test_more_than_fit_are_read_in_the_order_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_AT_ONCE", 3)
+    names = [f"in/{folder}{number}.wav" for folder in ("a/", "a-", "b/") for number in range(5)]
+    for name in names:
+        write(tmp_path / name, 0.3)
+    (tmp_path / "in/a-9.wav").write_text("no sound")
+    _, ends = read_all(tmp_path)
+    wanted = sorted(names, key=lambda name: name.split("/"))
+    assert [end.stream for end in ends] == [str(tmp_path / name) for name in wanted]
+    shutil.rmtree(tmp_path / "state")
+    watch = Watch(tmp_path, settle=10)
+    found = [watch.look(0), watch.look(10)]
+    while len(found[-1]) == 3:
+        for name in found[-1]:
+            path = next((tmp_path / "in").rglob(name))
+            path.unlink()
+        found.append(watch.look(5))
+    assert [len(look) for look in found[:3]] == [0, 3, 3], "while some are read, others become still"
+
+
+def test_sound_that_the_station_saves_is_not_heard_again(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.wav")
+    write(tmp_path / "in/clips/deep/b.wav")
+    write(tmp_path / "in/clips2/c.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "in/clips")
+    station = context(tmp_path)
+    source = Folder(path="in").open(station)
+    station.sound_folders.append(tmp_path / "link")  # as a node that is opened after it does
+    _, ends = split(source.records())
+    assert [Path(end.stream).name for end in ends] == ["a.wav", "c.wav"]
+    for folder in (tmp_path / "in", tmp_path):
+        station.sound_folders.append(folder)
+        with pytest.raises(NodeError, match="heard again"):
+            list(source.records())
+        station.sound_folders.pop()
 
 
 @pytest.mark.slow
@@ -482,10 +639,12 @@ def test_a_recording_of_3_gb(tmp_path: Path) -> None:
 def test_a_folder_through_kills(bundle_path: Path) -> None:
     """The station is killed at random moments: each file is done in the end, and no observation is missing."""
     home = bundle_path.parent
-    for number in range(8):
+    for number in range(16):
         write(home / f"in/20240501_05{number:02}00.wav", 40.0, seed=number)
     path = pipelines.write(home, pipelines.node("folder", path='"in"', overlap=0.5), pipelines.MIDDLE, pipelines.SINK)
+    began = monotonic()
     assert pipelines.run("run", path).returncode == 0
+    took = monotonic() - began
     wanted = observed(home)
     shutil.move(home / "out", home / "whole")
     shutil.rmtree(home / "state")
@@ -493,7 +652,7 @@ def test_a_folder_through_kills(bundle_path: Path) -> None:
     for _ in range(40):
         with pipelines.running(path) as process:
             try:
-                assert process.wait(random.uniform(0.4, 0.9)) == 0, process.communicate()[1]
+                assert process.wait(took * random.uniform(0.3, 0.7)) == 0, process.communicate()[1]
                 break
             except subprocess.TimeoutExpired:
                 kills += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import http.client
 import json
 import logging
 import socket
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -20,7 +22,16 @@ from labous.nodes.http import Http
 from labous.options import Refused
 from labous.station.delivery import Sink
 from labous.station.observations import Observation
-from tests.station.deliveries import certificates, context, contexts, options, record, total, wait_until
+from tests.station.deliveries import (
+    certificates,
+    context,
+    contexts,
+    nobody_answers,
+    options,
+    record,
+    total,
+    wait_until,
+)
 from tests.station.receiver import Fate, receiving
 
 TOKEN = "s3cret-token"
@@ -162,6 +173,84 @@ def test_a_receiver_that_hangs_or_drips_is_given_up_in_time(fate: Fate, station:
         assert here.count("sink_errors_total") == 1 and receiver.repeats <= 1
 
 
+def test_addresses_share_the_time(station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the second, which answers, is reached while there is time, and its answer counts."""
+    real = socket.getaddrinfo
+
+    def two(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
+        if host != "two.example":
+            return real(host, port, *rest, **named)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    with receiving() as receiver, nobody_answers(receiver.port):
+        here = station(f"http://two.example:{receiver.port}/detections", timeout_seconds=1.0)
+        here.hears("eurrob1")
+        wait_until(lambda: here.count("delivered_events_total") == 1, 5)
+    assert (len(receiver.requests), here.count("sink_errors_total")) == (1, 0)
+
+
+def test_nothing_is_sent_when_the_time_is_up(station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch) -> None:
+    real, late = socket.getaddrinfo, threading.Event()
+
+    def slowly(*given: Any, **named: Any) -> Any:
+        if not late.is_set():
+            time.sleep(0.3)
+            late.set()
+        return real(*given, **named)
+
+    with receiving() as receiver:
+        here = station(receiver.url, timeout_seconds=0.2)
+        monkeypatch.setattr(socket, "getaddrinfo", slowly)
+        here.hears("eurrob1")
+        wait_until(lambda: here.count("delivered_events_total") == 1)
+    assert (len(receiver.requests), here.count("sink_errors_total")) == (1, 1)
+
+
+def test_an_answer_that_is_whole_counts_though_it_is_late(
+    station: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time may be up between the answer's last byte and the moment when it has been read."""
+    read = http.client.HTTPResponse.read
+
+    def slowly(answer: Any, *given: Any) -> bytes:
+        said = read(answer, *given)
+        time.sleep(0.4)
+        return said
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", slowly)
+    with receiving() as receiver:
+        here = station(receiver.url, timeout_seconds=0.3)
+        here.hears("eurrob1")
+        wait_until(lambda: here.count("delivered_events_total") == 1)
+    assert (len(receiver.requests), here.count("sink_errors_total")) == (1, 0)
+
+
+def test_an_answer_without_a_length_that_we_end_does_not_count(station: Callable[..., Station]) -> None:
+    """It looks whole, as it would be where the receiver had ended it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = station(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout_seconds=0.5)
+        here.hears("eurrob1")
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nso f")
+            wait_until(lambda: here.count("sink_errors_total") >= 1)
+        assert here.count("queue_events") == 1
+
+
+def test_a_stop_does_not_wait_for_a_connection(station: Callable[..., Station]) -> None:
+    with nobody_answers() as (host, port):
+        here = station(f"http://{host}:{port}/", timeout_seconds=60, finish_seconds=60)
+        here.hears("eurrob1")
+        wait_until(lambda: here.node._delivery._transport._socket is not None)  # type: ignore[attr-defined]
+        here.context.stopping.set()
+        started = time.monotonic()
+        here.node.close()
+        assert time.monotonic() - started < 2
+        assert not [t for t in threading.enumerate() if t.name.startswith("labous-http")]
+
+
 def test_a_stop_does_not_wait_for_a_receiver_that_hangs(station: Callable[..., Station]) -> None:
     with receiving(lambda: Fate(hangs=True)) as receiver:
         here = station(receiver.url, timeout_seconds=60, finish_seconds=60)
@@ -285,6 +374,54 @@ def test_a_token_comes_from_the_environment(station: Callable[..., Station], mon
         station(receiver.url, token_env="LABOUS_TEST_TOKEN").hears("eurrob1")
         receiver.wait_for(lambda r: len(r.kept) == 1)
     assert receiver.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize(
+    "token", [TOKEN, "a\\b'c\"d&<e/f=" + "g" * 8, TOKEN * 4], ids=["plain", "odd", "longer than a sentence shows"]
+)
+@pytest.mark.parametrize(
+    "fate",
+    [
+        lambda token: Fate(status=401, body=f"Bearer {token} is not known; {token}".encode()),
+        lambda token: Fate(status=500, body=b"." * 190 + json.dumps({"said": f"Bearer {token}"}).encode()),
+        lambda token: Fate(status=307, headers=(("Location", f"https://{quote(token, safe='')}.example/"),)),
+        lambda token: Fate(status=307, headers=(("Location", f"//localhost:{quote(token, safe='')}/"),)),
+        lambda token: Fate(status=f"2x{token}", keeps=False),
+    ],
+    ids=["401", "500", "host", "port", "status"],
+)
+def test_a_token_that_is_echoed_reaches_no_log_and_no_file(
+    fate: Callable[[str], Fate], token: str, station: Callable[..., Station], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "token").write_text(token)
+    with receiving(lambda: fate(token)) as receiver:
+        here = station(receiver.url, token_file=str(tmp_path / "token"))
+        here.hears("eurrob1")
+        wait_until(lambda: here.count("sink_errors_total") >= 1 or here.count("parked_batches") == 1)
+    parked = list((tmp_path / "state" / "http-parked").glob("*.json"))
+    said = caplog.text + "".join(path.read_text() for path in parked)
+    assert receiver.requests and "Node http" in said
+    for form in (token, quote(token, safe=""), json.dumps(token)[1:-1], ascii(token)[1:-1]):
+        for length in (len(form), 12):
+            assert form[:length] not in said
+    for path in parked:
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_service_reads_the_copy_that_systemd_makes_of_a_token(
+    station: Callable[..., Station], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "http-token").write_text(TOKEN + "\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    with receiving() as receiver:
+        station(receiver.url, token_file="/nowhere/token").hears("eurrob1")
+        station(receiver.url, name="plain").hears("comcuc")
+        receiver.wait_for(lambda r: len(r.kept) == 2)
+    sent = {request.events[0]["subject"]: request.headers.get("authorization") for request in receiver.requests}
+    assert sent == {"eurrob1": f"Bearer {TOKEN}", "comcuc": None}
 
 
 @pytest.mark.parametrize("text", ["", "two words", "line\nline", "Größe", "\x1b[31m"])

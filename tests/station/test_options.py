@@ -33,6 +33,22 @@ class Everything:
     limits: dict[str, float] | None = option("by name", None, minimum=0, maximum=1)  # noqa: RUF009
 
 
+@dataclasses.dataclass(frozen=True)
+class Stranger:
+    """Of a package whose author has not read labous.options."""
+
+    needed: int
+    gain: float = 1.0
+    names: list[str] = dataclasses.field(default_factory=list)
+
+
+def test_a_field_that_is_no_option_is_a_sentence() -> None:
+    for table, key, told in (({}, "needed", "is missing."), ({"gain": 2.0}, "gain", "is no option, as the class")):
+        with pytest.raises(Refused, match=told) as caught:
+            parse(Stranger, table)
+        assert caught.value.key == key
+
+
 @pytest.mark.parametrize(
     ("table", "key", "told"),
     [
@@ -111,7 +127,7 @@ LIKELY = {
 TABLES = st.fixed_dictionaries({}, optional={name: values | VALUES for name, values in LIKELY.items()})
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(TABLES)
 def test_schema_and_parser_agree(table: dict[str, Any]) -> None:
     valid = VALIDATOR.is_valid(table)

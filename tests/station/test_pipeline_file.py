@@ -188,28 +188,39 @@ def kinds(pipeline: Pipeline) -> list[str]:
     return [step.type + "*" * step.inserted for step in pipeline.steps]
 
 
-def test_clips_bring_privacy_before_the_first_sink(tmp_path: Path) -> None:
+def test_clips_bring_privacy_before_the_first_confirm_or_sink(tmp_path: Path) -> None:
     clips = node("clips")
     assert kinds(read(tmp_path, STATION + SOURCE + MIDDLE + SINK + clips)) == [
-        "file", "wasm", "tflite", "confirm", "privacy*", "jsonl", "clips",
+        "file", "wasm", "tflite", "privacy*", "confirm", "jsonl", "clips",
     ]  # fmt: skip
     own = STATION + SOURCE + MIDDLE + node("privacy", margin=2.0) + clips
     assert kinds(read(tmp_path, own)) == ["file", "wasm", "tflite", "confirm", "privacy", "clips"]
     without = STATION + SOURCE + MIDDLE + node("clips", privacy="false")
     assert kinds(read(tmp_path, without)) == ["file", "wasm", "tflite", "confirm", "clips"]
     assert "privacy*" not in kinds(read(tmp_path, STATION + SOURCE + MIDDLE + SINK))
-    assert kinds(read(tmp_path, STATION + SOURCE + MIDDLE + clips + node("privacy")))[4] == "privacy*"
+    assert kinds(read(tmp_path, STATION + SOURCE + MIDDLE + clips + node("privacy")))[3] == "privacy*"
+    early = STATION + SOURCE + node("wasm") + node("tflite") + node("jsonl", input='"mel"') + node("confirm") + clips
+    assert kinds(read(tmp_path, early))[3] == "privacy*"
 
 
 def test_privacy_that_is_inserted_reads_what_the_file_calls_sound_and_predictions(tmp_path: Path) -> None:
     text = (
         STATION + node("file", path='"a"', output='"sound"') + node("wasm", input='"sound"')
-        + node("tflite", output='"said"') + node("confirm", input='"said"') + node("clips", input='"sound"')
+        + node("tflite", model='"m"', labels='"l.csv"', output='"said"')
+        + node("confirm", input='"said"') + node("clips", input='"sound"')
     )  # fmt: skip
-    privacy = read(tmp_path, text).steps[4]
+    privacy = read(tmp_path, text).steps[3]
     assert privacy.inserted
     assert privacy.options.input == "sound"  # type: ignore[attr-defined]
     assert privacy.options.predictions == "said"  # type: ignore[attr-defined]
+    assert privacy.options.labels == "l.csv"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("keys", [{"listen": "false"}, {"voices": '["Human"]'}, {"predictions": '"predictions"'}])
+def test_privacy_without_the_predictions_that_it_needs_is_refused(tmp_path: Path, keys: dict[str, str]) -> None:
+    with pytest.raises(PipelineError, match=r"\(privacy\) reads the column 'predictions'"):
+        read(tmp_path, STATION + SOURCE + node("privacy", **keys) + MIDDLE + SINK)
+    read(tmp_path, STATION + SOURCE + node("privacy") + MIDDLE + SINK)
 
 
 # Where things are
@@ -223,6 +234,11 @@ def test_the_state_is_the_files_own_or_the_services_or_the_users(
     monkeypatch.setenv("HOME", "/h")
     named = STATION + 'name = "garden"\n'
     assert read(tmp_path, named + SOURCE).state == Path("/h/.local/state/labous/garden")
+    with monkeypatch.context() as homeless:
+        homeless.delenv("HOME")
+        homeless.setattr("pwd.getpwuid", {}.__getitem__)
+        with pytest.raises(PipelineError, match=r"no home to keep .* set station.state, or the variable HOME"):
+            _ = read(tmp_path, named + SOURCE).state
     monkeypatch.setenv("XDG_STATE_HOME", "/x")
     assert read(tmp_path, named + SOURCE).state == Path("/x/labous/garden")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/labous/garden:/elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labous.detect import Label, Scoring
+from labous.errors import NodeError
 from labous.nodes import Context, Record
+from labous.nodes.confirm import Confirm
 from labous.nodes.privacy import Privacy
 from labous.station.predictions import Classifier
 from labous.station.voice import voicing
@@ -32,6 +35,15 @@ QUIET = np.zeros(SIZE, np.float32)
 @pytest.fixture
 def context(bundle_path: Path, tmp_path: Path) -> Context:
     return middle.context(bundle_path, tmp_path)
+
+
+@pytest.fixture
+def human(tmp_path: Path) -> str:
+    """The table of that model's labels."""
+    fields = [field.name for field in dataclasses.fields(Label)]
+    rows = [fields, *(dataclasses.astuple(label) for label in HUMAN.labels)]
+    (tmp_path / "human.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    return "human.csv"
 
 
 def window(start: int, voice: bool, **more: Any) -> Record:
@@ -68,11 +80,11 @@ def expected(windows: list[tuple[int, bool]], margin: int = 0) -> list[int]:
     st.sampled_from([0.0, 0.5, 2.0]),
 )
 def test_windows_pass_if_and_only_if_they_touch_no_voice(
-    context: Context, steps: list[tuple[int, bool]], margin: float
+    context: Context, human: str, steps: list[tuple[int, bool]], margin: float
 ) -> None:
     starts = np.cumsum([step for step, _ in steps]).tolist()
     windows = list(zip(starts, (voice for _, voice in steps), strict=True))
-    node = Privacy(listen=False, margin=margin).open(context)
+    node = Privacy(listen=False, labels=human, margin=margin).open(context)
     before = context.counters.read().get("private_windows_total", 0)
     found = middle.through([node], [window(*one) for one in windows], "garden.wav")
     passing = expected(windows, round(margin * RATE))
@@ -80,39 +92,78 @@ def test_windows_pass_if_and_only_if_they_touch_no_voice(
     assert context.counters.read().get("private_windows_total", 0) - before == len(windows) - len(passing)
 
 
-def test_a_window_waits_no_longer_than_it_must(context: Context) -> None:
-    node = Privacy(listen=False).open(context)
+def test_a_window_waits_no_longer_than_it_must(context: Context, human: str) -> None:
+    node = Privacy(listen=False, labels=human).open(context)
     gone = [[out.start // SIZE for out in node.process(window(n * SIZE, False))] for n in range(4)]
     assert gone == [[], [], [0], [1]]
     assert [out.start // SIZE for out in node.end("garden.wav")] == [2, 3]
 
 
-def test_the_neighbors_of_a_voice_are_withheld_inclusively(context: Context) -> None:
-    node = Privacy(listen=False).open(context)
+def test_the_neighbors_of_a_voice_are_withheld_inclusively(context: Context, human: str) -> None:
+    node = Privacy(listen=False, labels=human).open(context)
     records = [window(n * SIZE, n == 3) for n in range(8)]
     assert [r.start // SIZE for r in middle.through([node], records, "garden.wav")] == [0, 1, 5, 6, 7]
     apart = [window(0, False), window(SIZE + 1, True), window(2 * SIZE + 2, False)]
     assert [r.start for r in middle.through([node], apart, "garden.wav")] == [0, 2 * SIZE + 2]
 
 
-def test_streams_and_new_beginnings_do_not_mix(context: Context) -> None:
-    node = Privacy(listen=False).open(context)
+def test_streams_and_new_beginnings_do_not_mix(context: Context, human: str) -> None:
+    node = Privacy(listen=False, labels=human).open(context)
     records = [window(0, True), window(0, False, stream="b"), window(5 * SIZE, False), window(0, False)]
     out = [(r.stream, r.start) for record in records for r in node.process(record)]
     out += [(r.stream, r.start) for stream in ("garden.wav", "b") for r in node.end(stream)]
     assert sorted(out) == [("b", 0), ("garden.wav", 0), ("garden.wav", 5 * SIZE)]
 
 
-def test_the_models_voice_is_named_by_the_user_and_heard_early(context: Context) -> None:
+def test_the_models_voice_is_named_by_the_user_and_heard_early(context: Context, human: str) -> None:
     records = [middle.at(0, audio=QUIET, predictions=middle.predicted([-2.1, 5.0], HUMAN))]  # 0.11
     for options, passes in (
         (Privacy(), False),
         (Privacy(probability=0.2), True),
-        (Privacy(voices=("humain",)), False),
+        (Privacy(voices=("humain",), labels=human), False),
         (Privacy(voices=()), True),
         (Privacy(predictions="others"), True),
     ):
         assert len(middle.through([options.open(context)], records, "garden.wav")) == passes
+
+
+def test_what_can_hear_no_voice_is_refused(context: Context, human: str) -> None:
+    for options in (Privacy(listen=False), Privacy(listen=False, voices=())):
+        with pytest.raises(NodeError, match="privacy: no voice can be heard"):
+            options.open(context)  # the bundle has no label of voices
+    with pytest.raises(NodeError, match=r"privacy: voices names 'Homo sapins'.* perhaps human"):
+        Privacy(voices=("Human", "Homo sapins"), labels=human).open(context)
+    with pytest.raises(NodeError, match="cannot be read"):
+        Privacy(labels="nowhere.csv").open(context)
+    unsaid = middle.at(0, audio=QUIET)
+    with pytest.raises(NodeError, match="no voice can be heard"):  # a model that nobody asks
+        middle.through([Privacy(listen=False, labels=human).open(context)], [unsaid])
+    other = middle.at(0, audio=QUIET, predictions=middle.predicted([0.0] * 4, middle.classifier()))
+    with pytest.raises(NodeError, match="voices names 'Human'"):  # another model than was told
+        middle.through([Privacy(voices=("Human",), labels=human).open(context)], [other])
+
+
+def test_the_log_says_what_it_goes_by(context: Context, human: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "labous")
+    silent = [middle.at(n * SIZE, audio=QUIET) for n in range(3)]
+    middle.through([Privacy().open(context)], silent)
+    middle.through([Privacy(labels=human).open(context)], [window(n * SIZE, False) for n in range(3)])
+    middle.through([Privacy(listen=False, labels=human).open(context)], [window(0, False)])
+    pitch = "a pitch with harmonics, with 0.45 or more"
+    model = "what the model takes for Human, with 0.1 or more"
+    assert caplog.messages == [f"privacy withholds {rules}." for rules in (pitch, f"{model}, and {pitch}", model)]
+
+
+def test_a_species_is_reported_behind_a_withheld_window(context: Context) -> None:
+    model = middle.classifier()
+    rows = [[5.0, 4.9 if n == 0 else -9.0, -9.0, -9.0] for n in range(20)]  # label 1 plays the voice
+    records = [middle.at(n * SIZE, audio=QUIET, predictions=middle.predicted(row, model)) for n, row in enumerate(rows)]
+    nodes = [
+        Privacy(listen=False, voices=("comcuc",)).open(context),
+        Confirm(hits=1, windows=1, interval=300, exclude=("comcuc",)).open(context),
+    ]
+    passed = middle.through(nodes, records, "garden.wav")
+    assert [record.start // SIZE for record in passed if record.columns["observations"]] == [2]
 
 
 def test_without_a_voice_class_the_sound_itself_tells(context: Context) -> None:
@@ -120,7 +171,6 @@ def test_without_a_voice_class_the_sound_itself_tells(context: Context) -> None:
     records = [middle.at(n * SIZE, audio=sound[n * SIZE : (n + 1) * SIZE].astype(np.float32)) for n in range(8)]
     node = Privacy().open(context)
     assert [r.start // SIZE for r in middle.through([node], records, "garden.wav")] == [0, 1, 5, 6, 7]
-    assert len(middle.through([Privacy(listen=False).open(context)], records, "garden.wav")) == 8
 
 
 @pytest.mark.parametrize("rate", [16_000, 32_000, 48_000])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,14 +24,19 @@ from hypothesis import strategies as st
 from labous.bundle import Bundle
 from labous.errors import EngineError, NodeError, PipelineError
 from labous.nodes import Context, EndOfStream, Record
+from labous.nodes.files import Folder
+from labous.station.capture import Live, LiveOptions
 from labous.station.counters import Counters
 from labous.station.pipeline_file import Pipeline, Step
 from labous.station.runner import Runner, Stopping
 from labous.station.settings import Station
-from tests.station import pipelines
+from tests.station import pipelines, sources
+from tests.station.deliveries import nobody_answers
 from tests.station.pipelines import MIDDLE, SINK, node, wait_for
 
 RATE = 1000
+HTTP = node("http", url='"https://127.0.0.1:9/"')
+MQTT = node("mqtt", host='"127.0.0.1"', username='"u"')
 
 
 class Scripted:
@@ -237,6 +243,18 @@ def test_all_nodes_are_closed_though_one_cannot_be(caplog: pytest.LogCaptureFixt
     assert running.close(), "what is closed is not closed again"
 
 
+def test_all_are_told_to_stop_before_the_first_is_closed() -> None:
+    told: list[Any] = []
+    scripts = [Scripted(name, told, records=list) for name in ("src", "one", "two", "three")]
+    for script in scripts[1:3]:
+        script.stop = lambda script=script: told.append(("stop", script.name))  # type: ignore[attr-defined]
+    scripts[1].does["close"] = _raises(NodeError("half"))
+    running, _, _ = runner(*scripts)
+    told.clear()
+    assert not running.close()
+    assert told == [("stop", "one"), ("stop", "two"), *(("close", script.name) for script in scripts)]
+
+
 def test_a_source_that_goes_on_is_left_after_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
 
@@ -273,6 +291,58 @@ def test_a_pipeline_is_stuck_while_a_node_works_and_not_while_it_waits() -> None
     assert seen[0] >= 0.05
     assert seen[1] < 0.05
     assert running.stuck_seconds() == 0
+
+
+def test_a_source_that_gives_nothing_is_stuck_unless_it_heeds_the_end() -> None:
+    seen = {}
+
+    def records() -> Iterator[Record]:
+        yield record(0)
+        time.sleep(0.06)
+        seen["hangs"] = running.stuck_seconds()
+        stopping.is_set()
+        seen["asks"] = running.stuck_seconds()
+        time.sleep(0.06)
+        elsewhere = threading.Thread(target=stopping.is_set)
+        elsewhere.start()
+        elsewhere.join()
+        seen["another thread asks"] = running.stuck_seconds()
+        threading.Timer(0.06, lambda: seen.update(waits=running.stuck_seconds())).start()
+        stopping.wait(0.12)
+
+    running, _, stopping = runner(Scripted("src", [], records=records), Scripted("sink", []))
+    running.run()
+    assert seen["hangs"] > 0.05 and seen["another thread asks"] > 0.05
+    assert seen["asks"] < 0.05 and seen["waits"] == 0
+
+
+def test_sources_that_wait_are_alive(tmp_path: Path) -> None:
+    """For a microphone, or for a recording, for longer than the watchdog allows."""
+    quiet = threading.Event()
+    (tmp_path / "sound").mkdir()
+    for open_source in (
+        lambda context: Live(context, "quiet", LiveOptions(), "quiet", True, lambda buffer: quiet.wait(30) and None),
+        lambda context: Folder(path="sound", watch=True, poll_seconds=60).open(context),
+    ):
+        stopping = Stopping()
+        context = dataclasses.replace(sources.context(tmp_path), stopping=stopping)
+        source = Scripted("src", [], records=open_source(context).records)
+        step = Step("src", source, 1)
+        running = Runner(Pipeline(tmp_path / "p.toml", context.station, (step,)), context, stopping)
+        seen: list[float] = []
+
+        def look(running: Runner = running, seen: list[float] = seen, stopping: Stopping = stopping) -> None:
+            for _ in range(8):
+                time.sleep(0.1)
+                seen.append(running.stuck_seconds())
+            stopping.set()
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        running.run()
+        looking.join()
+        assert max(seen) < 0.5, seen
+        quiet.set()
 
 
 # Whole pipelines, as processes
@@ -334,6 +404,31 @@ def test_a_signal_finishes_the_window_and_flushes(
     windows = status["counters"]["windows_total"]
     assert set(per_species.values()) == {windows}, per_species
     print(f"{signal.Signals(number).name}: {windows:.0f} windows, all flushed, ended in {took:.2f} s")
+
+
+@pytest.mark.slow
+def test_hung_sinks_need_the_same_second_to_end(bundle_path: Path, plugin: Path) -> None:
+    """Three that deliver to where nobody answers, and clips that wait for their sound."""
+    folder = bundle_path.parent
+    with nobody_answers() as (host, port):
+        sinks = [
+            *(node("http", url=f'"http://{host}:{port}/"', name=f'"h{n}"', batch_seconds=0) for n in range(2)),
+            node("mqtt", host=f'"{host}"', port=port, batch_seconds=0),
+            node("clips", after=30.0, privacy="false"),
+        ]
+        path = pipelines.write(folder, "status_seconds = 1\n", node("tones", pause=0.1), MIDDLE, *sinks)
+        status = folder / "state/status.json"
+        with pipelines.running(path, pipelines.environment(plugin)) as process:
+            wait_for(lambda: status.exists() and "observations_total" in status.read_text(), process)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate(timeout=20)[1]
+            took = time.monotonic() - began
+    assert process.returncode == 0, said
+    assert took < 4
+    assert json.loads(status.read_text())["ended"] == "as it was told"
+    assert list((folder / "state/clips").rglob("*.flac"))
+    print(f"three hung sinks: ended in {took:.2f} s")
 
 
 @pytest.mark.slow
@@ -422,19 +517,20 @@ def test_what_is_missing_is_told_before_anything_runs(bundle_path: Path, wav: Pa
 def test_check_says_what_would_run_and_leaves_nothing_behind(bundle_path: Path) -> None:
     folder = bundle_path.parent
     path = pipelines.write(folder, node("microphone"), MIDDLE, SINK, node("clips"))
-    before = sorted(folder.iterdir())
+    before = sorted(folder.rglob("*"))
     done = pipelines.run("run", "--check", path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     table = lines[lines.index("") + 1 :][:8]
     assert [line.split()[1] for line in table] == [
-        "type", "microphone", "wasm", "tflite", "confirm", "privacy", "jsonl", "clips",
+        "type", "microphone", "wasm", "tflite", "privacy", "confirm", "jsonl", "clips",
     ]  # fmt: skip
     at = table[0].index("reads")
     assert all(line[at - 2 : at].strip() == "" for line in table), table
-    assert [line[at : at + 1] for line in table[2:]] == ["a", "m", "p", "a", "o", "a"]
-    assert "inserted, as clips are saved" in table[5]
-    assert sorted(folder.iterdir()) == before
+    assert [line[at : at + 1] for line in table[2:]] == ["a", "m", "a", "p", "o", "a"]
+    assert "inserted, as clips are saved" in table[4]
+    assert lines[-1] == "This would run. Not tried: node 1 (microphone): whether it gives sound."
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
@@ -443,14 +539,43 @@ def test_check_says_what_would_run_and_leaves_nothing_behind(bundle_path: Path) 
         (["wasm = 3\n", node("stdin")], "line 5: [station]: wasm is not known here"),
         ([node("stdin"), MIDDLE, 'exclude = ["dodo"]\n'], "line 11: confirm: exclude names 'dodo'"),
         ([node("stdin"), node("wasm", module='"none.wasm"')], "line 7: wasm: "),
+        ([node("file", path='"none.wav"')], "line 5: file: path is '{}/none.wav', which cannot be read (No such file"),
+        ([node("folder", path='"none"')], "line 5: Folder '{}/none' does not exist"),
+        ([node("ffmpeg", url='"rtsp://h/1"', program='"no-such-ffmpeg"')], "line 5: The program 'no-such-ffmpeg' is"),
+        ([node("stdin"), MIDDLE, node("clips", path='"/proc/none/x"')], "clips: path is '/proc/none/x', which cannot"),
+        ([node("stdin"), MIDDLE, node("jsonl", path='"pipeline.toml"')], "jsonl: path is '{}/pipeline.toml', which"),
+        ([node("stdin"), MIDDLE, HTTP, "token_file = 'none'\n"], "line 14: The token cannot be read from the file"),
+        ([node("stdin"), MIDDLE, HTTP, "ca_file = 'none'\n"], "line 14: The certificates in '{}/none' cannot be used"),
+        ([node("stdin"), MIDDLE, MQTT, "password_env = 'NONE'\n"], "line 14: The password in the environment variable"),
     ],
 )
 def test_check_tells_what_could_not_run(bundle_path: Path, parts: list[str], told: str) -> None:
     done = pipelines.run("run", "--check", pipelines.write(bundle_path.parent, *parts))
     assert done.returncode == 1
-    assert told in done.stderr
+    assert told.format(bundle_path.parent) in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_check_reaches_no_server_and_no_strangers_sink_and_says_so(bundle_path: Path, plugin: Path) -> None:
+    folder = bundle_path.parent
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        sinks = [
+            node("http", url=f'"http://127.0.0.1:{port}/secret-path"'), node("mqtt", host='"127.0.0.1"', port=port),
+            node("trouble", what='"open"'),
+        ]  # fmt: skip
+        path = pipelines.write(folder, node("stdin"), MIDDLE, *sinks)
+        done = pipelines.run("run", "--check", path, env=pipelines.environment(plugin))
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "This would run. Not tried: node 1 (stdin): whether it gives sound; node 5 (http): whether "
+        f"'127.0.0.1:{port}' takes them; node 6 (mqtt): whether '127.0.0.1' takes them; node 7 (trouble): all that it "
+        "does."
+    )
 
 
 def test_run_needs_a_file() -> None:

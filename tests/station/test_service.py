@@ -98,10 +98,17 @@ def test_a_user_of_its_own_owns_its_state_and_nothing_else(bundle_path: Path, mo
     unit = lines(service(folder, SOURCES["microphone"], user=None))
     assert {"DynamicUser=yes", "StateDirectory=labous/garden", "ProtectSystem=strict", "MemoryMax=512M"} <= {*unit}
     assert not [line for line in unit if line.startswith(("ReadWritePaths", "User="))]
-    own = lines(service(folder, SOURCES["microphone"], station=STATION + 'state = "s"\n', writable=[Path("/data/x y")]))
+    (folder / "s").mkdir()
+    (folder / "x y").mkdir()
+    clips = node("clips", path='"x y/clips"')
+    own = lines(
+        service(
+            folder, SOURCES["microphone"], MIDDLE, clips, station=STATION + 'state = "s"\n', writable=[folder / "x y"]
+        )
+    )
     assert f"User={ME}" in own and "DynamicUser=yes" not in own
     assert [line for line in own if line.startswith("ReadWritePaths")] == [
-        'ReadWritePaths="/data/x y"', f'ReadWritePaths="{folder}/s"',
+        f'ReadWritePaths="{folder}/x y"', f'ReadWritePaths="{folder}/s"',
     ]  # fmt: skip
 
 
@@ -113,7 +120,30 @@ def test_a_user_of_its_own_owns_its_state_and_nothing_else(bundle_path: Path, mo
         (SOURCES["file"], STATION, {"memory": "1G\nUser=root"}, "--memory is"),
         (SOURCES["file"], STATION, {"user": "nobody-has-this-name"}, "There is no user 'nobody-has-this-name' here"),
         (SOURCES["file"], STATION + 'state = "s"\n', {"user": None}, "leave station.state out, or give --user"),
-        (SOURCES["file"], STATION, {"user": None, "writable": [Path("/data")]}, "give --user with --writable"),
+        (SOURCES["file"], STATION, {"user": None, "writable": [Path("/usr")]}, "give --user with --writable"),
+        (SOURCES["file"], STATION, {"writable": [Path("/nowhere")]}, "'/nowhere' is no folder; make it"),
+        (SOURCES["file"], STATION + 'state = "s"\n', {}, "/s' is no folder; make it"),
+        *(
+            (
+                SOURCES["file"] + MIDDLE + node("clips", path='"/mnt/usb/clips"'),
+                STATION,
+                told,
+                "clips: path is '/mnt/usb/clips', where the service may not write; leave it out, or give --user",
+            )
+            for told in ({"user": None}, {}, {"writable": [Path("/usr")]})
+        ),
+        (
+            SOURCES["file"] + MIDDLE + node("http", url='"https://x.example/"', token_env='"T"'),
+            STATION,
+            {},
+            "http: token_env names the environment variable T, which a service does not have; .* by token_file",
+        ),
+        (
+            SOURCES["file"] + MIDDLE + node("http", url='"https://x.example/"', token_file='"token"'),
+            STATION,
+            {},
+            "http: token_file names '.*/token', which is no file; make it",
+        ),
     ],
 )
 def test_what_could_not_run_is_refused(
@@ -121,6 +151,40 @@ def test_what_could_not_run_is_refused(
 ) -> None:
     with pytest.raises(PipelineError, match=match):
         service(bundle_path.parent, source, station=station, **told).check()
+
+
+def test_a_secret_that_only_root_can_read_is_handed_over(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labous.station.service._closed", lambda path: iter(()))
+    folder = bundle_path.parent
+    (folder / "a token").write_text("s3cret")
+    (folder / "a token").chmod(0o600)
+    sink = node("http", url='"https://birds.example/"', token_file='"a token"')
+    broker = node("mqtt", host='"h"', username='"u"', password_file='"a token"', name='"ha"')
+    unit = lines(service(folder, SOURCES["file"], MIDDLE, sink, broker, user=None))
+    assert [line for line in unit if line.startswith("LoadCredential=")] == [
+        f"LoadCredential=http-token:{folder}/a token", f"LoadCredential=ha-password:{folder}/a token",
+    ]  # fmt: skip
+    assert "s3cret" not in "\n".join(unit)
+    (folder / "labous-garden.service").write_text("\n".join(unit))
+    verified = _analyze("verify", "--man=no", folder / "labous-garden.service")
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_whatever_a_node_reads_must_be_readable(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundle_path.parent
+    monkeypatch.setattr("labous.station.service._closed", lambda path: (p for p in [path] if p.name == "list.txt"))
+    confirm = node("confirm", species_list='"list.txt"')
+    middle = node("wasm") + node("tflite") + confirm
+    with pytest.raises(PipelineError, match=r"list\.txt' cannot be read by other users"):
+        service(folder, SOURCES["file"], middle, HTTP, user=None).check()
+
+
+@pytest.mark.parametrize("form", ["alsa", "pulse"])
+def test_ffmpeg_has_sound_where_it_listens_to_a_device(form: str, bundle_path: Path) -> None:
+    source = node("ffmpeg", url='"hw:1"', input_options=f'["-f", "{form}"]', live='"yes"')
+    unit = lines(service(bundle_path.parent, source, MIDDLE, HTTP))
+    assert {"SupplementaryGroups=audio", "DeviceAllow=char-alsa rw", "DevicePolicy=closed"} <= {*unit}
+    assert "PrivateDevices=yes" not in unit
 
 
 def test_what_other_users_cannot_read_is_refused_for_a_user_of_its_own(

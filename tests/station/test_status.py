@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import json
@@ -19,8 +20,9 @@ from typing import Any
 
 import pytest
 
+from labous.commands import status as command
 from labous.errors import PipelineError
-from labous.station import log, prometheus, status
+from labous.station import log, pipeline_file, prometheus, status
 from labous.station.counters import Counters
 from labous.station.log import Seldom
 from labous.station.process import Systemd
@@ -130,6 +132,27 @@ def test_no_status_is_a_sentence(tmp_path: Path) -> None:
     ):  # fmt: skip
         done = pipelines.run("status", *arguments)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", f"labous: {told}\n")
+
+
+def test_what_systemd_keeps_from_other_users_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a service's user is systemd's own, its folders are closed to all but root, and so may not be looked at."""
+    service = tmp_path / "private" / "labous"
+    service.mkdir(parents=True)
+    (service / "status.json").write_text("{}")
+    pipeline = pipeline_file.read(pipelines.write(tmp_path, node("stdin")))
+    monkeypatch.setattr(pipeline_file, "read", lambda _: pipeline)  # which other users could not, where tests run
+    monkeypatch.setattr(status, "service_folder", lambda _: service)
+    user = os.geteuid()
+    service.parent.chmod(0)
+    if user == 0:
+        os.seteuid(65534)  # root would be let in
+    try:
+        assert status.is_in(service) and not status.is_in(Path("/"))
+        with pytest.raises(PipelineError, match=r"status\.json' cannot be read \(.*\); a service's status is root's"):
+            command.run(argparse.Namespace(state=None, pipeline="", json=False))
+    finally:
+        os.seteuid(user)
+        service.parent.chmod(0o755)
 
 
 def test_everything_that_is_delivered_dropped_or_hot_is_in_the_table(tmp_path: Path) -> None:
@@ -288,6 +311,34 @@ def _get(port: int, path: str = "/metrics", host: str = "127.0.0.1") -> tuple[in
     connection.request("GET", path)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
+
+
+def test_a_reader_that_drips_holds_up_neither_the_next_for_long_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labous.station.prometheus._PATIENCE_SECONDS", 0.5)
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.1):
+                connection.send(b"G")
+
+    with contextlib.ExitStack() as stack, prometheus.served(0, lambda: {"windows_total": 1}) as port:
+        stack.callback(over.set)
+        for _ in range(3):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+            time.sleep(0.05)
+        connection.close()
+        began = time.monotonic()
+        assert _get(port)[0] == 200
+        assert 0.5 < time.monotonic() - began < 3
+        stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        time.sleep(0.05)
+        monkeypatch.setattr("labous.station.prometheus._PATIENCE_SECONDS", 60)
+        stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        time.sleep(0.6)  # the second is being waited for now
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
 
 
 def test_metrics_are_served_on_loopback_alone_and_a_slow_reader_keeps_nobody_away(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import errno
 import functools
 import io
 import json
+import os
 import random
 import shutil
 import signal
@@ -129,6 +130,24 @@ def test_raven_has_a_table_for_each_recording_anew(context: Context, tmp_path: P
     assert {row["Begin Path"] for row in table} == {stream}
 
 
+@pytest.mark.parametrize("options", [Raven(path="out"), Audacity(path="out")])
+def test_undated_tables_are_never_replaced(options: NodeOptions, context: Context, tmp_path: Path) -> None:
+    def undated(n: int) -> Record:
+        record = seen(n, 0, stream="stdin")
+        record.time = None
+        return record
+
+    for n in range(2):  # each in a run of its own, the first with two recordings
+        node = options.open(context)
+        middle.through([node], [undated(3 * n), undated(3 * n + 1)], "stdin")
+        if n == 0:
+            middle.through([node], [undated(7)], "stdin")
+        node.close()
+    found = [path.read_text(encoding="utf-8") for path in sorted((tmp_path / "out").iterdir())]
+    assert sorted(len(text.splitlines()) - isinstance(options, Raven) for text in found) == [1, 2, 2]
+    assert all(path.name.startswith("stdin-") for path in (tmp_path / "out").iterdir())
+
+
 def test_audacity_and_a_live_source_that_begins_again(context: Context, tmp_path: Path) -> None:
     node = Audacity(path="out").open(context)
     middle.through([node], [seen(0, 3, stream="mic"), seen(1, 1, stream="mic")], "mic")
@@ -237,11 +256,71 @@ def test_what_waits_in_memory_is_bounded_and_in_order(context: Context) -> None:
 
     writes = Writes(context, "csv", 100)
     for n in range(10):
-        writes.put(30, functools.partial(write, n))
+        writes.put(str(n % 2), 30, functools.partial(write, n))
     assert context.counters.read()['lost_writes_total{node="csv"}'] == 7
     full = False
     writes.finish()
     assert done == [7, 8, 9]
+
+
+def test_a_file_that_cannot_be_written_holds_up_no_other(
+    context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "out/detections-2026-05-01.jsonl"
+    blocked.mkdir(parents=True)
+    node = JsonLines(path="out").open(context)
+    middle.through([node], [seen(n, 0, after=n // 2 * DAY) for n in range(8)], "garden.wav")  # its end does not wait
+    others = [tmp_path / f"out/detections-2026-05-{day:02}.jsonl" for day in (2, 3, 4)]
+    assert [len(path.read_text().splitlines()) for path in others] == [2, 2, 2]
+    counted = context.counters.read()
+    assert counted['sink_errors_total{node="jsonl"}'] >= 1
+    assert 'lost_writes_total{node="jsonl"}' not in counted
+    assert sum("cannot write detections-2026-05-01 (Is a directory)" in line for line in caplog.messages) == 1
+    blocked.rmdir()
+    middle.through([node], [seen(8, 0)], "garden.wav")
+    starts = [json.loads(line)["start"] for line in blocked.read_text().splitlines()]
+    assert starts == [0.0, 1.0, 8.0]  # in their order
+
+
+def test_what_steps_aside_is_bounded_and_goes_before_all_others(context: Context) -> None:
+    done: list[str] = []
+
+    def write(name: str, error: int) -> None:
+        if error:
+            raise OSError(error, "no")
+        done.append(name)
+
+    writes = Writes(context, "csv", 100)
+    for n in range(5):
+        writes.put("bad", 30, functools.partial(write, "bad", errno.EACCES))
+        writes.put("good", 30, functools.partial(write, f"good {n}", 0))
+    assert done == [f"good {n}" for n in range(5)]
+    lost = 'lost_writes_total{node="csv"}'
+    assert context.counters.read()[lost] == 2
+    broken = [errno.EIO]
+    writes.put("good", 30, lambda: write("good 5", broken[0] if broken else 0))
+    assert context.counters.read()[lost] == 3  # of the bad ones, not that one
+    broken.clear()
+    writes.finish()
+    assert done[-1] == "good 5"
+    writes.close()
+    assert context.counters.read()[lost] == 5
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_clock_that_was_ahead_costs_no_newer_file(reopened: bool, context: Context, tmp_path: Path) -> None:
+    options = JsonLines(path="out", keep=3)
+    node = options.open(context)
+    middle.through([node], [seen(n, 0, after=3650 * DAY + n * DAY) for n in range(3)])
+    ahead = time.time() + 3650 * 86_400
+    for n, path in enumerate(sorted((tmp_path / "out").iterdir())):
+        os.utime(path, (ahead + n, ahead + n))
+    for n in range(5):
+        if reopened:
+            node = options.open(context)
+        for _ in range(2):  # begun, and gone on with
+            middle.through([node], [seen(n, 0, after=n * DAY)])
+    assert names(tmp_path / "out") == [f"detections-2026-05-{day:02}.jsonl" for day in (3, 4, 5)]
 
 
 def test_what_is_lost_at_the_end_is_counted(full: Path, context: Context) -> None:

@@ -14,7 +14,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ class Rule:
         above: what a number must be greater than.
         pattern: a regular expression that the whole of a text matches.
         least: how many values an array has, or characters a text, at least.
+        names: what a text names, if it is of the machine: ``reads``, a file or folder that the node reads; ``writes``,
+            a folder that it writes into; ``secret``, the file of a secret; ``environment``, a variable that holds one.
     """
 
     doc: str
@@ -46,6 +48,7 @@ class Rule:
     above: float | None = None
     pattern: str | None = None
     least: int = 0
+    names: str = ""
 
 
 class Refused(ValueError):
@@ -73,14 +76,25 @@ def parse(kind: type[T], table: Mapping[str, Any]) -> T:
     for key in table:
         if key not in fields:
             raise Refused(key, f"is not known here; known are {', '.join(fields)}.")
+        if "rule" not in fields[key].metadata:
+            raise Refused(key, "is no option, as the class that has it says nothing of it; update its package.")
     hints = typing.get_type_hints(kind)
     values = {}
     for name, field in fields.items():
         if name in table:
             values[name] = _value(hints[name], table[name], field.metadata["rule"], name)
-        elif field.default is dataclasses.MISSING:
-            raise Refused(name, f"is missing: {field.metadata['rule'].doc}.")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            rule = field.metadata.get("rule")
+            raise Refused(name, "is missing." if rule is None else f"is missing: {rule.doc}.")
     return kind(**values)
+
+
+def named(options: Any) -> Iterator[tuple[str, str, str]]:
+    """What the options at hand name of the machine: each key, what it means (``Rule.names``), and its value."""
+    for field in dataclasses.fields(options):
+        rule, value = field.metadata.get("rule"), getattr(options, field.name)
+        if rule is not None and rule.names and value is not None:
+            yield field.name, rule.names, value
 
 
 def schema(kind: type) -> dict[str, Any]:

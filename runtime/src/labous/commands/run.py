@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import signal
-import tempfile
 from pathlib import Path
 
 from labous._version import __version__
@@ -15,8 +14,8 @@ from labous.bundle import Bundle
 from labous.columns import aligned, table
 from labous.errors import LabousError
 from labous.formats import printable
-from labous.nodes import Context, is_source, reads, writes
-from labous.station import log, pipeline_file, prometheus, runner, status
+from labous.nodes import Context, reads, writes
+from labous.station import log, pipeline_file, prometheus, rehearsal, runner, status
 from labous.station.counters import Counters
 from labous.station.pipeline_file import Pipeline
 from labous.station.process import Signals, Systemd, alone_in
@@ -39,13 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(pipeline: Pipeline) -> int:
-    """Prove the bundle, open the nodes between source and sinks, and say what would run."""
+    """Prove the bundle, try the nodes, and say what would run."""
     bundle = _bundle(pipeline)
-    with tempfile.TemporaryDirectory(prefix="labous-") as state:
-        context = _context(pipeline, bundle, Path(state), Counters(), runner.Stopping())
-        for step in pipeline.steps:
-            if writes(step.options) and not is_source(type(step.options)):
-                runner.opened(pipeline, step, context).close()
+    untried = rehearsal.rehearsed(pipeline, bundle)
     told = bundle.manifest
     pairs = [
         ("station", pipeline.station.name),
@@ -64,7 +59,8 @@ def _check(pipeline: Pipeline) -> int:
     ]
     for line in [*aligned(pairs), "", *table(["node", "type", "from", "reads", "writes"], rows)]:
         print(printable(line))
-    print("\nThis would run; devices, servers and folders were not tried.")
+    left = f" Not tried: {'; '.join(untried)}." if untried else ""
+    print(f"\nThis would run.{printable(left)}")
     return 0
 
 

@@ -59,7 +59,7 @@ def _found(arguments: argparse.Namespace) -> Status:
 def _newest(pipeline: Pipeline) -> Status:
     """The status of whichever run of a station wrote last: as a service, or a user's own."""
     folders = [status.service_folder(pipeline.station.name), status.folder_of(pipeline)]
-    there = [folder for folder in folders if (folder / status.FILE).is_file()]
+    there = [folder for folder in folders if status.is_in(folder)]
     if not there:
         where = " nor ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
         raise LabousError(f"The station {pipeline.station.name} has left no status in {where}; has it run?")
@@ -91,7 +91,7 @@ def _lines(found: Status) -> list[str]:
         ("memory", "unknown" if memory is None else f"{memory / 1e6:.1f} MB"),
         ("temperature", "unknown" if celsius is None else f"{celsius:.1f} °C"),
     ]
-    return aligned(pairs + [(name, f"{value:g}") for name, value in counters.items()])
+    return aligned(pairs + [(name, f"{value:.12g}") for name, value in counters.items()])
 
 
 def _deliveries(counters: dict[str, float]) -> Iterator[tuple[str, str]]:

@@ -12,17 +12,27 @@ What a kind is, its class says:
 - the key ``input``, if there is one, names the column that a node reads, and ``output`` the one that it writes. A kind
   with others has the methods ``reads(self) -> tuple[str, ...]`` or ``writes(self) -> tuple[str, ...]``, which then
   name all of them, as the options at hand have it. What a node can do without it does not name;
+- what ``labous run --check`` may do: open a node that comes with this package, or that writes columns, in a state
+  directory that is thrown away. A kind that has effects elsewhere when it is opened has the method
+  ``check(self, context) -> None`` instead, which tries what it can without them. ``untried(self) -> str | None`` says
+  in some words what opening it leaves unproved;
 - the key ``name``, if a node other than the source has one, is different for each node of a pipeline.
+
+A node that needs time to end, as one that delivers does, has the method ``stop(self) -> None`` as well, which begins
+that and does not wait: all nodes are told before the first is closed, so that they need the time together.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from labous.errors import NodeError
 
 if TYPE_CHECKING:
     from labous.bundle import Bundle
@@ -40,11 +50,12 @@ class Record:
         stream: where the sound comes from: a path, a device's name, an address without its password. Windows of one
             stream come in order; when its end has been told, the same name may begin anew.
         start, end: samples from the stream's beginning, at the front end's rate. ``end`` is the stream's end where the
-            window was padded.
+            window was padded. Windows on the two sides of a gap do not touch: the later one begins behind the ``end``
+            of the one before.
         fresh: how many of the window's samples no window of the stream has had yet; all of them, where the one before
             does not touch it.
         time: when ``start`` was captured, in UTC; None where nobody knows.
-        columns: values by name, as the nodes' ``input`` and ``output`` name them. A source gives float32
+        columns: values by name, as the nodes' ``input`` and ``output`` name them. The first is the source's, float32
             [window_samples].
     """
 
@@ -54,6 +65,11 @@ class Record:
     fresh: int
     time: datetime.datetime | None
     columns: dict[str, Any]
+
+    def digest(self) -> str:
+        """Hexadecimal digits that tell the sound of the first column from other sound, and are its own each time."""
+        sound: Any = next(iter(self.columns.values()))
+        return hashlib.blake2b(sound.tobytes(), digest_size=16).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +92,8 @@ class Source(Protocol):
         """Windows as they become whole, until there are no more or ``context.stopping`` is set.
 
         A stream that the next run would begin anew, a file, has no EndOfStream where the station stops within it.
+        While there are none, ``context.stopping`` is asked or waited on now and then: a source that does neither for
+        minutes is taken to hang, and systemd starts the service anew.
 
         Raises:
             NodeError: it cannot go on, and trying again would not help.
@@ -131,6 +149,8 @@ class Context:
         counters: what ``labous status`` tells.
         stopping: set when the pipeline is to end: whatever waits, waits on it.
         folder: of the pipeline file.
+        sound_folders: where nodes save sound: each adds its own when it is opened, so that a source, which begins
+            when all are, does not hear it again.
     """
 
     bundle: Bundle
@@ -139,10 +159,27 @@ class Context:
     counters: Counters
     stopping: threading.Event
     folder: Path = Path()
+    sound_folders: list[Path] = dataclasses.field(default_factory=list)
 
     def path(self, text: str) -> Path:
         """Where a path of the pipeline file leads: relative ones begin at its folder."""
         return self.folder / text
+
+    def read(self, text: str, node: str) -> bytes:
+        """What is in a file that the pipeline file names.
+
+        Args:
+            text: its path there.
+            node: the type of the node that wants it, for the error.
+
+        Raises:
+            NodeError: it cannot be read.
+        """
+        path = self.path(text)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise NodeError(f"{node}: {str(path)!r} cannot be read ({error.strerror}); check the path.") from error
 
 
 def is_source(kind: type[NodeOptions]) -> bool:

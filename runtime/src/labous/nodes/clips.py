@@ -49,6 +49,7 @@ class Clips:
         "folder of the clips, relative to the pipeline file; if left out, `clips` in the station's state directory",
         None,
         least=1,
+        names="writes",
     )
     format: str = option("of the sound: lossless, or a fifth of that", "flac", choices=tuple(_FORMATS))
     before: float = option("sound before the observation, s", 3.0, minimum=0, maximum=60)
@@ -56,7 +57,9 @@ class Clips:
     spectrogram: bool = option("whether a PNG of the spectrogram is saved too", True)
     megabytes: float = option("of disk that all clips together may take, MB", 1000.0, above=0)
     free_megabytes: float = option("of disk that are left free, MB: below, no clip is saved", 100.0, minimum=0)
-    privacy: bool = option("whether a privacy node is put before the first sink where no node before this is one", True)
+    privacy: bool = option(
+        "whether a privacy node is put before the first confirm or sink where no node before this is one", True
+    )
     input: str = option("column of the sound", "audio", least=1)
     observations: str = option("column of the observations", "observations", least=1)
 
@@ -81,6 +84,7 @@ class _Node:
     def __init__(self, options: Clips, context: Context, soundfile: Any) -> None:
         self._options, self._context, self._soundfile = options, context, soundfile
         self._folder = usable_folder(context.state / "clips" if options.path is None else context.path(options.path))
+        context.sound_folders.append(self._folder)
         self._shelf = Shelf(self._folder, int(options.megabytes * _MEGABYTE), context.counters)
         self._writes = Writes(context, "clips", _WAITING)
         self._seldom = Seldom(_logger, _TELL_SECONDS)
@@ -136,7 +140,7 @@ class _Node:
         if picture is not None:
             files[".png"] = picture
         species = safe_name(observation.detection.ebird_code)
-        self._writes.put(sum(map(len, files.values())), self._writing(species, _clip_name(observation), files))
+        self._writes.put(species, sum(map(len, files.values())), self._writing(species, _clip_name(observation), files))
 
     def _writing(self, species: str, clip: str, files: dict[str, bytes]) -> Callable[[], None]:
         def write() -> None:

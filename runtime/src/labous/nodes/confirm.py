@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from labous.bundle import read_labels
 from labous.detect import Confirmation, Detection, Hits, Label, Smoothing, best
-from labous.errors import BundleError, NodeError
+from labous.errors import NodeError
 from labous.nodes import Context, Record
 from labous.options import Refused, option
 from labous.station.observations import Observation
 from labous.station.occurrence import FILE, Occurrence, Species, read_list
-from labous.station.predictions import Classifier, Prediction
+from labous.station.predictions import Classifier, Prediction, labels_of
 
 _logger = logging.getLogger("labous")
 
@@ -61,6 +60,7 @@ class Confirm:
         "bundle says of place and season",
         None,
         least=1,
+        names="reads",
     )
     include: tuple[str, ...] = option(
         "species that are reported too, whatever the list, or the bundle of place and season, says", ()
@@ -73,7 +73,9 @@ class Confirm:
         minimum=0,
         maximum=1,
     )
-    labels: str | None = option("path of the labels of the model, if the tflite node was given such", None, least=1)
+    labels: str | None = option(
+        "path of the labels of the model, if the tflite node was given such", None, least=1, names="reads"
+    )
     input: str = option("column that it reads", "predictions", least=1)
     output: str = option("column that it writes", "observations", least=1)
 
@@ -94,7 +96,7 @@ class Confirm:
 class _Node:
     def __init__(self, options: Confirm, context: Context) -> None:
         self._options, self._context = options, context
-        self._labels = self._read_labels()
+        self._labels = labels_of(context, options.labels, "confirm")
         self._species = Species(self._labels)
         self._rule = self._read_rule()
         self._thresholds = {
@@ -152,11 +154,12 @@ class _Node:
         detected[shown] = True
         hits = stretch.hits.push(detected)
         observations = []
+        sound = record.digest() if shown and record.time is None else ""
         for index in shown:
             if hits[index] >= self._rule.hits and self._is_due(index, record):
                 detection = self._detection(record, self._labels[index], float(probabilities[index]))
                 station, name = self._context.station.name, classifier.name
-                observations.append(Observation.of(station, record.time, detection, int(hits[index]), name))
+                observations.append(Observation.of(station, record.time, detection, int(hits[index]), name, sound))
         self._context.counters.add("observations_total", len(observations))
         record.columns[self._options.output] = tuple(observations)
         return record
@@ -198,14 +201,6 @@ class _Node:
             self._lowest[index] = value
         self._classifier = classifier
 
-    def _read_labels(self) -> tuple[Label, ...]:
-        if self._options.labels is None:
-            return self._context.bundle.labels
-        try:
-            return read_labels(self._read(self._options.labels), self._options.labels, "mend the table")
-        except BundleError as error:
-            raise NodeError(f"confirm: {error}") from error
-
     def _read_rule(self) -> Confirmation:
         told, options = self._context.bundle.manifest.detection.confirmation, self._options
         # a rule of which the user gives half: the other half gives way where it must
@@ -220,7 +215,7 @@ class _Node:
         self._included = _mask(len(self._labels), set().union(*indices))
         allowed = np.ones(len(self._labels), np.bool_)
         if options.species_list is not None:
-            found = read_list(self._read(options.species_list), options.species_list, species)
+            found = read_list(self._context.read(options.species_list, "confirm"), options.species_list, species)
             allowed = _mask(len(self._labels), found) | self._included
         elif options.occurrence > 0 and FILE in bundle.files:
             station = self._context.station
@@ -234,13 +229,6 @@ class _Node:
         for name in options.exclude:
             allowed[list(species.named(name, "confirm: exclude"))] = False
         return allowed
-
-    def _read(self, text: str) -> bytes:
-        path = self._context.path(text)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise NodeError(f"confirm: {str(path)!r} cannot be read ({error.strerror}); check the path.") from error
 
 
 class _Stretch:

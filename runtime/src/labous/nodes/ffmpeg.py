@@ -49,15 +49,20 @@ class Ffmpeg(LiveOptions):
     program: str = option("ffmpeg's name or path", "ffmpeg", least=1)
 
     def __post_init__(self) -> None:
-        """Refuse an address in which a password would not be known for one: with a bare / or ? or # in it."""
+        """Refuse an address in which a password might not be known for one: with a bare / or ? or # in it."""
         if "://" not in self.url:
             return
         parts = _URL.fullmatch(self.url)
-        if parts is None or (parts["port"] and not parts["user"] and "@" in (parts["path"] or "")):
+        if parts is None or "@" in (parts["path"] or "") + (parts["rest"] or ""):
             raise Refused(
                 "url",
-                "is not an address; write /, ?, # and @ in a password, and @ in a path, as %2F, %3F, %23 and %40.",
+                "is not an address; write /, ?, # and @ in a password as %2F, %3F, %23 and %40, and @ anywhere behind "
+                "the host as %40.",
             )
+
+    def untried(self) -> str:
+        """Whether there is sound."""
+        return "whether its address gives sound"
 
     def open(self, context: Context) -> Live:
         """The source.

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import heapq
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +21,10 @@ from labous.options import option
 from labous.station import filetime
 from labous.station.cutting import SourceOptions, cut
 from labous.station.done import Done, Version
+from labous.station.listing import versions
 
 _MOST_OF_THE_TIME = 20  # a large folder is looked at less often, so that this costs one part in so many
+_AT_ONCE = 1_000  # recordings of a folder, so that very many take no memory
 _TIMES = ("auto", "name", "modified", "none")
 
 _logger = logging.getLogger("labous")
@@ -61,7 +65,7 @@ class RecordingOptions(SourceOptions):
 class File(RecordingOptions):
     """A recording, cut as ``labous analyze`` cuts it."""
 
-    path: str = option("of the recording, relative to the pipeline file", least=1)
+    path: str = option("of the recording, relative to the pipeline file", least=1, names="reads")
 
     def open(self, context: Context) -> FileSource:
         """The source.
@@ -77,10 +81,10 @@ class Folder(RecordingOptions):
     """The recordings in a folder, at any depth, in the order of their names; each once, also over restarts.
 
     Hidden files, and those that do not end as recordings do, are left out. A file that cannot be read is told in the
-    log and not tried again until it changes.
+    log and not tried again until it changes. Folders inside it in which the station saves clips are left out.
     """
 
-    path: str = option("of the folder, relative to the pipeline file", least=1)
+    path: str = option("of the folder, relative to the pipeline file", least=1, names="reads")
     watch: bool = option("whether to wait for more, or to end when all have been read", False)
     settle_seconds: float = option(
         "for which a watched file's size and time must not change before it is read, s", 10.0, minimum=0
@@ -165,47 +169,73 @@ class FolderSource(_Reader):
         self._folder, self._watch = context.path(options.path), options.watch
         self._settle, self._poll = options.settle_seconds, options.poll_seconds
         self._clock = clock
-        self._done = Done(context.state / "folder.jsonl", context.counters)
+        self._done = Done(context.state / "folder.sqlite", context.counters)
         self._passed_over: set[Version] = set()  # for this run
-        self._seen: dict[str, tuple[Version, float]] = {}  # what is not yet still, and since when it is as it is
+        self._seen: dict[Version, float] = {}  # what has not had its turn, and since when it is as it is
+        self._left_out: set[str] = set()
 
     def records(self) -> Iterator[Record | EndOfStream]:
         """See :class:`labous.nodes.Source`."""
         stopping = self._context.stopping
+        self._left_out = self._folders_left_out()
+        last: Version | None = None
         while not stopping.is_set():
             began = self._clock()
-            found = self._ready(began)
+            found = self._ready(began, last)
             looked = self._clock() - began
             for version in found:
                 yield from self._recording(version)
                 if stopping.is_set():
                     return
             if not self._watch:
-                return
-            if not found:
+                if len(found) < _AT_ONCE:
+                    return
+                last = found[-1]  # each has one turn, whatever becomes of it
+            elif not found:
                 stopping.wait(max(self._poll, _MOST_OF_THE_TIME * looked))
 
-    def _ready(self, now: float) -> list[Version]:
-        """The versions that are to be read, in the order of their paths."""
-        ready, seen = [], {}
-        state = self._context.state.absolute()
-        for path in recordings.inside_folder(self._folder):
-            if path.absolute().is_relative_to(state):
-                continue  # clips that the station itself has saved
-            try:
-                version = Version.of(path)
-            except OSError:
-                continue  # gone since it was listed, or a link to nothing
-            if version in self._done or version in self._passed_over:
-                continue
-            before, since = self._seen.get(version.path, (None, now))
-            if before != version:
-                since = now
-            if not self._watch or now - since >= self._settle:
-                ready.append(version)
-            else:
-                seen[version.path] = version, since
-        self._seen = seen
+    def close(self) -> None:
+        """Close the list of what is done."""
+        self._done.close()
+
+    def _folders_left_out(self) -> set[str]:
+        """The real paths of folders in which the station itself saves sound.
+
+        Raises:
+            NodeError: that would be the whole folder.
+        """
+        folder = os.path.realpath(self._folder)
+        for clips in map(os.path.realpath, self._context.sound_folders):
+            if Path(folder).is_relative_to(clips):
+                raise NodeError(
+                    f"Sound is saved in {clips!r} and would be heard again by the folder node; give one of the two "
+                    "another path."
+                )
+        return {os.path.realpath(path) for path in (self._context.state, *self._context.sound_folders)}
+
+    def _ready(self, now: float, after: Version | None = None) -> list[Version]:
+        """The first versions that are to be read, in the order of their paths; none where the station is stopping."""
+        met = False
+
+        def new() -> Iterator[Version]:
+            nonlocal met
+            for version in versions(self._folder, self._left_out, self._context.stopping):
+                if version in self._done:
+                    met = True
+                elif version not in self._passed_over and (after is None or _order(version) > _order(after)):
+                    yield version
+
+        # more than are read at once: while these are, the others become still
+        first = heapq.nsmallest(2 * _AT_ONCE, new(), _order)
+        if self._context.stopping.is_set():
+            return []
+        if met:
+            self._done.prune()
+        self._seen = {version: self._seen.get(version, now) for version in first}
+        still = [version for version in first if not self._watch or now - self._seen[version] >= self._settle]
+        ready = still[:_AT_ONCE]
+        for version in ready:
+            del self._seen[version]
         return ready
 
     def _recording(self, version: Version) -> Iterator[Record | EndOfStream]:
@@ -249,6 +279,10 @@ class FolderSource(_Reader):
             # no rights, or a disk that fails, which may be put right without a change of the file
             return lambda: self._passed_over.add(version)
         return lambda: self._done.mark(version, str(error))
+
+
+def _order(version: Version) -> tuple[str, ...]:
+    return Path(version.path).parts
 
 
 def _name(path: Path) -> str:

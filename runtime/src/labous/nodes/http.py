@@ -8,12 +8,16 @@ import datetime
 import email.message
 import email.utils
 import gzip
+import html
 import http.client
 import io
+import json
 import logging
 import re
 import socket
+import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any
@@ -46,10 +50,15 @@ class Http(Queueing):
         "http:// or https:// address that takes the events, without a password", pattern=r"https?://[!-~]+"
     )
     name: str = named("http")
-    token_file: str | None = option("path of a file that holds the bearer token", None, least=1)
-    token_env: str | None = option("environment variable that holds the bearer token", None, least=1)
+    token_file: str | None = option("path of a file that holds the bearer token", None, least=1, names="secret")
+    token_env: str | None = option(
+        "environment variable that holds the bearer token", None, least=1, names="environment"
+    )
     ca_file: str | None = option(
-        "path of the certificates (PEM) that vouch for the server, instead of the system's", None, least=1
+        "path of the certificates (PEM) that vouch for the server, instead of the system's",
+        None,
+        least=1,
+        names="reads",
     )
     gzip: bool = option("whether requests are compressed", True)
     retry_after_seconds: float = option(
@@ -71,6 +80,10 @@ class Http(Queueing):
             )
         if self.token_file is not None and self.token_env is not None:
             raise Refused("token_env", "cannot stand beside token_file: the token comes from one of them.")
+
+    def untried(self) -> str:
+        """Whether there is a server."""
+        return f"whether {shown(urllib.parse.urlsplit(self.url).netloc)} takes them"
 
     def open(self, context: Context) -> Sink:
         """The node; its queue is the file ``NAME.sqlite``.
@@ -109,9 +122,11 @@ class Post:
         self._token_file = None if options.token_file is None else context.path(options.token_file)
         self._tls = trusted(None if options.ca_file is None else context.path(options.ca_file))
         self._socket: socket.socket | None = None
-        self._late = False
+        self._ends_at = 0.0  # monotonic, s
+        self._cut = self._late = False
+        self._hidden: tuple[str, ...] = ()  # what no sentence may have in it
         address = urllib.parse.urlsplit(options.url)
-        token = secret(self._token_file, options.token_env, "token")
+        token = secret(options.name, self._token_file, options.token_env, "token")
         if token is not None and address.scheme == "http" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
             _LOG.warning("Node %s: the token crosses the network readable; use https.", options.name)
 
@@ -124,20 +139,22 @@ class Post:
         """
         timer = threading.Timer(self._options.timeout_seconds, self._expire)
         timer.name, timer.daemon = f"labous-{self._options.name}-timeout", True
-        self._late = False
+        self._cut = self._late = False
+        self._ends_at = time.monotonic() + self._options.timeout_seconds
         timer.start()
         try:
             body = b"[%b]" % b",".join(event.body for event in events)
             self._follow(gzip.compress(body, 6, mtime=0) if self._options.gzip else body)
         except (OSError, http.client.HTTPException, ValueError, NodeError) as error:
             # ValueError: an address that a redirect gives; NodeError: the token's file is gone
-            told = f"no answer within {self._options.timeout_seconds:g} s" if self._late else _told(error)
+            told = f"no answer within {self._options.timeout_seconds:g} s" if self._late else self._told(error)
             raise Unavailable(f"{self._host()} cannot be reached ({told})") from error
         finally:
             timer.cancel()
 
     def abort(self) -> None:
-        """End the connection that is open."""
+        """End the connection that is open, or being made."""
+        self._cut = True
         connected = self._socket
         if connected is not None:
             with contextlib.suppress(OSError):  # it has just been closed
@@ -160,7 +177,7 @@ class Post:
             if status in _SAME_AGAIN and "Location" in headers:
                 there = urllib.parse.urljoin(url, headers["Location"])
                 if not _same_host(url, there):
-                    other = shown(urllib.parse.urlsplit(there).netloc)
+                    other = self._shown(urllib.parse.urlsplit(there).netloc)
                     raise Unavailable(f"{self._host()} redirects to another host, {other}, which gets nothing")
                 url = there
                 continue
@@ -175,11 +192,9 @@ class Post:
         options = self._options
         address = urllib.parse.urlsplit(url)
         connection = (
-            http.client.HTTPSConnection(
-                address.hostname or "", address.port, timeout=options.timeout_seconds, context=self._tls
-            )
+            http.client.HTTPSConnection(address.hostname or "", address.port, context=self._tls)
             if address.scheme == "https"
-            else http.client.HTTPConnection(address.hostname or "", address.port, timeout=options.timeout_seconds)
+            else http.client.HTTPConnection(address.hostname or "", address.port)
         )
         target = urllib.parse.urlunsplit(("", "", address.path or "/", address.query, ""))
         headers = {
@@ -189,28 +204,75 @@ class Post:
         }
         if options.gzip:
             headers["Content-Encoding"] = "gzip"
-        token = secret(self._token_file, options.token_env, "token")  # each time: it may be renewed while we run
+        # each time: it may be renewed while we run
+        token = secret(options.name, self._token_file, options.token_env, "token")
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+            self._hidden = _forms(token)
         try:
             connection.response_class = _Answer
-            connection.connect()
-            self._socket = connection.sock
+            connection.sock = self._connected(connection.host, connection.port, address.scheme == "https")
             connection.request("POST", target, body, headers)
             answer = connection.getresponse()
+            tells_its_end = answer.chunked or answer.length is not None
             said = answer.read(_MAX_ANSWER)
             if answer.length and len(said) < _MAX_ANSWER:
                 raise http.client.IncompleteRead(said, answer.length)
-            if self._late:
-                raise TimeoutError
-            return (
-                answer.status,
-                answer.headers,
-                "" if answer.status < 400 else shown(said[:200].decode("utf-8", "replace")),
-            )
+            if not tells_its_end:  # then it also seems to end where we have ended it
+                self._go_on()
+            told = "" if answer.status < 400 else self._shown(said.decode("utf-8", "replace"))
+            return answer.status, answer.headers, told
         finally:
             self._socket = None
             connection.close()
+
+    def _connected(self, host: str, port: int, encrypted: bool) -> socket.socket:
+        """A connection to the first of a host's addresses that takes one; they share the time that is left."""
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        trouble: OSError = TimeoutError("it has no address")
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            self._go_on()
+            self._socket = made = socket.socket(family, kind, protocol)
+            try:
+                made.settimeout(max(0.001, self._ends_at - time.monotonic()) / (len(addresses) - number))
+                made.connect(address)
+            except OSError as error:
+                made.close()
+                trouble = error
+                continue
+            try:
+                if encrypted:
+                    self._socket = made = self._tls.wrap_socket(
+                        made, server_hostname=host, do_handshake_on_connect=False
+                    )
+                made.settimeout(max(0.001, self._ends_at - time.monotonic()))
+                if isinstance(made, ssl.SSLSocket):
+                    made.do_handshake()
+                self._go_on()
+            except BaseException:
+                made.close()
+                raise
+            return made
+        raise trouble
+
+    def _go_on(self) -> None:
+        """Raise, where the time is up or the station stops: what is sent from then on would be sent in vain."""
+        if self._cut:
+            raise TimeoutError("the station stops")
+
+    def _shown(self, text: str) -> str:
+        """What a stranger says, for a sentence: without the token, which some say again."""
+        for form in self._hidden:
+            text = text.replace(form, "…")
+        return shown(text[:200])
+
+    def _told(self, error: BaseException) -> str:
+        """An error for a sentence."""
+        if isinstance(error, NodeError):
+            return str(error)
+        if isinstance(error, http.client.IncompleteRead):
+            return "the answer broke off"
+        return self._shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
     def _host(self) -> str:
         """The beginning of the address, for sentences; the rest may hold a key."""
@@ -250,10 +312,7 @@ def _date(text: str) -> datetime.datetime:
     return found if found.tzinfo is not None else found.replace(tzinfo=datetime.timezone.utc)
 
 
-def _told(error: BaseException) -> str:
-    """An error for a sentence."""
-    if isinstance(error, NodeError):
-        return str(error)
-    if isinstance(error, http.client.IncompleteRead):
-        return "the answer broke off"
-    return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+def _forms(token: str) -> tuple[str, ...]:
+    """A token as a page, a JSON text, an address or Python would repeat it, the longest first."""
+    forms = {token, json.dumps(token)[1:-1], ascii(token)[1:-1], urllib.parse.quote(token, safe=""), html.escape(token)}
+    return tuple(sorted(forms, key=len, reverse=True))

@@ -36,6 +36,10 @@ class Microphone(LiveOptions):
     stall_seconds: float = option("without sound, after which the device is opened anew, s", 5.0, minimum=1)
     retry_seconds: float = option("the longest wait before a device is opened anew, s", 30.0, minimum=1)
 
+    def untried(self) -> str:
+        """Whether it is there."""
+        return "whether it gives sound"
+
     def open(self, context: Context) -> Live:
         """The source; the device need not be there yet.
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import random
+import ssl
 import threading
 import time
 import urllib.parse
@@ -41,11 +42,16 @@ class Mqtt(Queueing):
     name: str = named("mqtt")
     topic: str = option("what topics begin with: levels of letters, digits, dots, dashes", "labous", pattern=_TOPIC)
     username: str | None = option("for the broker", None, least=1)
-    password_file: str | None = option("path of a file that holds the password", None, least=1)
-    password_env: str | None = option("environment variable that holds the password", None, least=1)
+    password_file: str | None = option("path of a file that holds the password", None, least=1, names="secret")
+    password_env: str | None = option(
+        "environment variable that holds the password", None, least=1, names="environment"
+    )
     tls: bool = option("whether the connection is encrypted, and the broker's certificate verified", False)
     ca_file: str | None = option(
-        "path of the certificates (PEM) that vouch for the broker, instead of the system's", None, least=1
+        "path of the certificates (PEM) that vouch for the broker, instead of the system's",
+        None,
+        least=1,
+        names="reads",
     )
     keepalive_seconds: int = option("after how much silence the broker is asked whether it lives, s", 60, minimum=5)
     discovery: bool = option("whether Home Assistant is told of the station", True)
@@ -60,6 +66,41 @@ class Mqtt(Queueing):
                 raise Refused("username", f"is missing: {key} is there.")
         if self.ca_file is not None and not self.tls:
             raise Refused("tls", "must be true where ca_file is given.")
+
+    def untried(self) -> str:
+        """Whether there is a broker."""
+        return f"whether {shown(self.host)} takes them"
+
+    def check(self, context: Context) -> None:
+        """Try all but the broker.
+
+        Raises:
+            NodeError: see :meth:`open`.
+        """
+        self.means(context)
+
+    def means(self, context: Context) -> tuple[Any, ssl.SSLContext | None]:
+        """paho.mqtt.client, and what verifies the broker's certificate, if anything.
+
+        Raises:
+            NodeError: paho-mqtt is missing, or the password or the certificates cannot be used.
+        """
+        try:
+            import paho.mqtt.client
+        except ImportError as error:
+            raise NodeError("The node mqtt needs paho-mqtt; install it with pip install 'labous[mqtt]'.") from error
+        self.password(context)
+        ca_file = None if self.ca_file is None else context.path(self.ca_file)
+        return paho.mqtt.client, trusted(ca_file) if self.tls else None
+
+    def password(self, context: Context) -> str | None:
+        """What the broker wants to hear, if anything.
+
+        Raises:
+            NodeError: it cannot be read.
+        """
+        file = None if self.password_file is None else context.path(self.password_file)
+        return secret(self.name, file, self.password_env, "password")
 
     def open(self, context: Context) -> Sink:
         """The node; its queue is the file ``NAME.sqlite``.
@@ -94,21 +135,13 @@ class Publisher:
     """
 
     def __init__(self, options: Mqtt, context: Context) -> None:
-        try:
-            import paho.mqtt.client
-        except ImportError as error:
-            raise NodeError("The node mqtt needs paho-mqtt; install it with pip install 'labous[mqtt]'.") from error
-        self._paho = paho.mqtt.client
-        self._options = options
+        self._paho, self._tls = options.means(context)
+        self._options, self._context = options, context
         self._station = context.station.name
         self._topic = f"{options.topic}/{self._station}"
-        self._password_file = None if options.password_file is None else context.path(options.password_file)
-        ca_file = None if options.ca_file is None else context.path(options.ca_file)
-        self._tls = trusted(ca_file) if options.tls else None
-        self._password()
         self._changed = threading.Condition()
         self._job: _Job | None = None
-        self._stop = False
+        self._stop = self._online = False
         self._thread = threading.Thread(target=self._run, name=f"labous-{options.name}-network", daemon=True)
         self._thread.start()
 
@@ -138,7 +171,8 @@ class Publisher:
         with self._changed:
             self._stop = True
             self._changed.notify()
-        self._thread.join(1)  # longer only while it connects: then nobody was told that the station is online
+        if self._online:  # a thread that still connects has told nobody so, and holds nothing
+            self._thread.join(1)
 
     def _run(self) -> None:
         failures = 0
@@ -166,6 +200,7 @@ class Publisher:
         """Connect, and do all there is to do until the connection ends; why it has."""
         options = self._options
         client.connect(options.host, options.port or (8883 if options.tls else 1883), options.keepalive_seconds)
+        self._online = True
         try:
             while not self._stop:
                 with self._changed:
@@ -188,6 +223,7 @@ class Publisher:
         finally:
             with contextlib.suppress(OSError, ValueError):
                 client.disconnect()
+            self._online = False
 
     def _publish(self, client: Client, event: Event) -> Any:
         subject = str(json.loads(event.body).get("subject") or "_")
@@ -211,7 +247,7 @@ class Publisher:
         )
         client.connect_timeout = min(options.timeout_seconds, 10.0)
         if options.username is not None:
-            client.username_pw_set(options.username, self._password())
+            client.username_pw_set(options.username, options.password(self._context))
         if self._tls is not None:
             client.tls_set_context(self._tls)
         client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
@@ -249,6 +285,3 @@ class Publisher:
             "origin": {"name": "labous", "sw_version": __version__},
         }
         return f"{self._options.discovery_prefix}/sensor/{of_a_topic}/last_bird/config", json.dumps(value)
-
-    def _password(self) -> str | None:
-        return secret(self._password_file, self._options.password_env, "password")

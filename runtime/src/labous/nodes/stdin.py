@@ -23,12 +23,22 @@ class Stdin(LiveOptions):
     So ``arecord -t raw -f S16_LE -r 48000 | labous run pipeline.toml`` listens. (Without ``-t raw``, arecord writes a
     WAV file, which is taken as well but ends after 2 GB.) What comes faster than sound does, as from a file, waits
     until it is taken; what does not is dropped, the oldest first, when it cannot be taken in time.
+
+    A recording that is piped in has no time, and a detection's ``id`` comes of its samples instead: the same recording
+    gives the same ones again. Give each a ``name`` of its own, by which people can tell them apart.
     """
 
     format: str = option("of the samples, as ffmpeg names it", "s16le", choices=tuple(pipe.FORMATS))
     sample_rate: int = option("Hz; a WAV header's own goes before", 48_000, minimum=1_000, maximum=1_000_000)
     channels: int = option("averaged; a WAV header's own go before", 1, minimum=1, maximum=64)
     live: str = option("whether the sound goes on while nobody listens", "auto", choices=tuple(LIVE))
+
+    def untried(self) -> str:
+        """All: what it is given to a check is not what it is given to a run."""
+        return "whether it gives sound"
+
+    def check(self, context: Context) -> None:
+        """Nothing can be tried."""
 
     def open(self, context: Context) -> Live:
         """The source.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import datetime
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
@@ -29,6 +30,7 @@ class _Options:
         "folder of the files, relative to the pipeline file; if left out, `tables` in the station's state directory",
         None,
         least=1,
+        names="writes",
     )
     megabytes: float = option("size at which a file is full and the next one begins, MB", 20.0, above=0)
     keep: int | None = option(
@@ -99,7 +101,8 @@ class Raven(_Options):
     """A selection table for Raven of each recording, or of each time that a live source begins.
 
     Times are from there. The file's name is the recording's, when it began, and eight digits that tell it from others
-    of that name. A recording that is analyzed again gets its table anew.
+    of that name. A recording that is analyzed again gets its table anew; where nobody knows when it began, it gets
+    another one, with a number, as it may be another recording of that name.
     """
 
     def open(self, context: Context) -> _Raven:
@@ -200,14 +203,15 @@ class _PerStream(_Node):
             self._stems[stream], self._lines[stream] = self._stem(record), 0
         lines = [self._line(self._lines[stream] + number, seen) for number, seen in enumerate(observations, 1)]
         self._lines[stream] += len(lines)
-        self._files.put(self._stems[stream], "".join(lines), anew)
+        self._files.put(self._stems[stream], "".join(lines), anew and record.time is not None)
 
     def _stem(self, record: Record) -> str:
-        name = safe_name(PurePath(record.stream).name or "stream")
+        name, digits = safe_name(PurePath(record.stream).name or "stream"), digits_of(record.stream)
         if record.time is not None:
             begun = record.time - datetime.timedelta(seconds=record.start / self._frontend.sample_rate)
-            name += f"-{begun.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}"
-        return f"{name}-{digits_of(record.stream)}"
+            return f"{name}-{begun.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{digits}"
+        stems = (f"{name}-{number}-{digits}" for number in itertools.count(1))
+        return next(stem for stem in stems if not self._files.has(stem))
 
     @abc.abstractmethod
     def _line(self, number: int, observation: Observation) -> str: ...

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from labous.bundle import Bundle, read_labels
+from labous.bundle import Bundle
 from labous.detect import Scoring
-from labous.errors import BundleError, EngineError, NodeError
+from labous.errors import EngineError, NodeError
 from labous.models import ENGINES, Model, open_model
 from labous.nodes import Context, Record
 from labous.options import Refused, option
-from labous.station.predictions import Classifier, Prediction
+from labous.station.predictions import Classifier, Prediction, labels_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,13 @@ class Tflite:
     """
 
     model: str | None = option(
-        "path of a .tflite file, relative to the pipeline file; the bundle's, if left out", None, least=1
+        "path of a .tflite file, relative to the pipeline file; the bundle's, if left out", None, least=1, names="reads"
     )
     labels: str | None = option(
-        "path of that model's labels, a table like a bundle's labels.csv; the bundle's, if left out", None, least=1
+        "path of that model's labels, a table like a bundle's labels.csv; the bundle's, if left out",
+        None,
+        least=1,
+        names="reads",
     )
     engine: str | None = option(
         "what runs the model: that of [station], if left out, and if that names none, the first installed of "
@@ -55,13 +58,8 @@ class Tflite:
         engine = self.engine or context.station.engine
         if self.model is None:
             return self._of_bundle(context.bundle, engine, context.station.engine)
-        content = _read(context, self.model)
-        labels = context.bundle.labels
-        if self.labels is not None:
-            try:
-                labels = read_labels(_read(context, self.labels), self.labels, "mend the table")
-            except BundleError as error:
-                raise NodeError(f"tflite: {error}") from error
+        content = context.read(self.model, "tflite")
+        labels = labels_of(context, self.labels, "tflite")
         try:
             model = open_model(content, engine)
         except EngineError as error:
@@ -111,11 +109,3 @@ class _Node:
 
     def close(self) -> None:
         """Nothing is held that garbage collection would not free."""
-
-
-def _read(context: Context, text: str) -> bytes:
-    path = context.path(text)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NodeError(f"tflite: {str(path)!r} cannot be read ({error.strerror}); check the path.") from error

@@ -43,6 +43,7 @@ class Wasm:
         "path of a WebAssembly module, relative to the pipeline file; the bundle's melspec.wasm, if left out",
         None,
         least=1,
+        names="reads",
     )
     function: str = option("name of the module's function", "labous_run", least=1)
     input: str = option("column that it reads", "audio", least=1)
@@ -77,11 +78,7 @@ class Wasm:
         assert self.module is not None
         if math.prod(self.shape) > _MOST_VALUES:
             raise NodeError(f"wasm: shape has more than {_MOST_VALUES} values; a module's output must be smaller.")
-        path = context.path(self.module)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise NodeError(f"wasm: {str(path)!r} cannot be read ({error.strerror}); check the path.") from error
+        content, path = context.read(self.module, "wasm"), context.path(self.module)
         try:
             called = WasmFunction(content, self.function, int(self.memory_megabytes * 1e6), self.seconds, self.fuel)
         except EngineError as error:

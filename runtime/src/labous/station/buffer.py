@@ -115,8 +115,8 @@ class Buffer:
         self._changed = threading.Condition()
         self._blocks: collections.deque[Block] = collections.deque()
         self._held = 0.0  # s
-        self._opened = clock.monotonic()
-        self._capture = Capture(1, self._opened)
+        self._first: float | None = None  # when sound first came
+        self._capture = Capture(1, clock.monotonic())
         self._ended = False
 
     def begin(self, rate: int) -> None:
@@ -129,8 +129,9 @@ class Buffer:
         """Take what has just been captured, mono float32 [n]; :meth:`begin` comes first."""
         lost = 0.0
         with self._changed:
-            block = Block(self._capture, self._capture.samples, samples)
-            block.capture.arrived(len(samples), self._clock.monotonic())
+            block, now = Block(self._capture, self._capture.samples, samples), self._clock.monotonic()
+            block.capture.arrived(len(samples), now)
+            self._first = now if self._first is None else self._first
             self.received += block.seconds
             self._judge()
             while self._blocks and self._held + block.seconds > self._capacity and not self._stopping.is_set():
@@ -195,10 +196,11 @@ class Buffer:
         return settled and self._held >= _SLICE_SECONDS
 
     def _judge(self) -> None:
-        """Find out whether the sound is live: whether it comes as fast as time goes by."""
-        if self._live is not None:
+        """Find out whether the sound is live: whether, once it comes, it comes as fast as time goes by."""
+        if self._live is not None or (self._first is None and not self._ended):
             return
-        elapsed = self._clock.monotonic() - self._opened
+        now = self._clock.monotonic()
+        elapsed = now - (now if self._first is None else self._first)
         # what a pipe had collected before this began comes at once; no more than so much of it is likely
         enough = min(_JUDGED_SECONDS, self._capacity / 2)
         if self.received > 1.5 * elapsed + (0.5 if self._ended else enough):

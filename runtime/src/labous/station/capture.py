@@ -97,11 +97,11 @@ class Live:
 
     def _records(self) -> Iterator[Record | EndOfStream]:
         first: Capture | None = None
-        end = 0  # of the last window
+        end = -1  # of the last window
         try:
             while (block := self._next or self._buffer.take()) is not None:
                 first = first or block.capture
-                for record in self._stretch(block, first, end):
+                for record in self._stretch(block, first, end + 1):
                     end = record.end
                     yield record
         finally:
@@ -117,7 +117,11 @@ class Live:
             self._thread.join(2)
 
     def _stretch(self, block: Block, first: Capture, least: int) -> Iterator[Record]:
-        """The windows of sound that has no gap, beginning with a block."""
+        """The windows of sound that has no gap, beginning with a block; the first not before the sample ``least``.
+
+        Sound that comes in a burst reaches further than the time that has gone by. So that it does not seem to go on
+        with what comes after a gap, one sample at least is left between them.
+        """
         capture, rate, wanted = block.capture, block.capture.rate, self._frontend.sample_rate
         seconds = capture.began - first.began + block.start / rate
         origin = max(least, round(seconds * wanted))

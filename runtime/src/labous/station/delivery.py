@@ -22,8 +22,9 @@ from labous.errors import NodeError
 from labous.options import option, shown
 from labous.spool import WHEN_FULL, Spool
 from labous.station.counters import Counters
+from labous.station.files import write_whole
 from labous.station.log import Seldom
-from labous.station.queue_file import Event, sync_directory
+from labous.station.queue_file import Event
 
 if TYPE_CHECKING:
     from labous.nodes import Context, Record
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _STOP_SECONDS = 1.0
 """How long a node that is told to stop may go on sending."""
+_ABORT_SECONDS = 0.2
 
 
 class Unavailable(Exception):
@@ -141,6 +143,7 @@ class Delivery:
         self._since = -math.inf  # what is queued since then goes out when it has waited long enough
         self._rest_until = -math.inf
         self._ends_at: float | None = None
+        self._stopped_at: float | None = None
         self._ended = False
         self._failures = 0
         self._counters.set(f"parked_batches{self._label}", len(self._parked_files()))
@@ -168,20 +171,27 @@ class Delivery:
                     "this stop; make room, and run again what was being analyzed."
                 )
 
-    def close(self, stopping: threading.Event) -> None:
-        """Send what is queued, as far as that goes in time, and end the thread."""
-        ends_at = time.monotonic() + self._options.finish_seconds
+    def stop(self) -> None:
+        """Begin to end: send what is queued, as far as that goes in time. Nothing is waited for, nor put any more."""
         with self._changed:
-            self._ends_at = ends_at
-            self._changed.notify()
-        while self._thread.is_alive() and time.monotonic() < ends_at and not stopping.is_set():
+            if self._stopped_at is None:
+                self._stopped_at = time.monotonic()
+                self._ends_at = self._stopped_at + self._options.finish_seconds
+                self._changed.notify()
+
+    def close(self, stopping: threading.Event) -> None:
+        """Wait until what is queued has been sent, or the time for it is over, and end the thread."""
+        self.stop()
+        assert self._stopped_at is not None and self._ends_at is not None
+        while self._thread.is_alive() and time.monotonic() < self._ends_at and not stopping.is_set():
             self._thread.join(0.05)
-        self._thread.join(max(0.0, min(_STOP_SECONDS, ends_at - time.monotonic())))
+        # all that stop at once have the same second for what they are sending
+        self._thread.join(max(0.0, min(self._stopped_at + _STOP_SECONDS, self._ends_at) - time.monotonic()))
         with self._changed:
             self._ended = True
             self._changed.notify()
         self._transport.abort()
-        self._thread.join(_STOP_SECONDS / 2)  # it may hang in the system's search for an address: it holds nothing
+        self._thread.join(_ABORT_SECONDS)  # it may hang in the system's search for an address: it holds nothing
         self._spool.close()
         self._transport.close()
         events, _ = self._spool.waiting()
@@ -268,8 +278,8 @@ class Delivery:
             if sum(path.stat().st_size for path in files) + len(content) > self._options.queue_bytes:
                 self._keep(f"{message}; and {str(self._parked)!r} is full of refused batches")
                 return
-            self._parked.mkdir(parents=True, exist_ok=True)
-            write_durably(self._parked / f"{digest}.json", content)
+            # its user's alone: a server's answer may tell what is nobody else's business
+            write_whole(self._parked / f"{digest}.json", content, 0o600)
         except OSError as error:
             self._keep(f"{message}; and it cannot be written into {str(self._parked)!r} ({error.strerror})")
             return
@@ -307,19 +317,33 @@ class Sink:
         self._delivery.settle(self._context.stopping)
         return ()
 
+    def stop(self) -> None:
+        """Deliver for a last time."""
+        self._delivery.stop()
+
     def close(self) -> None:
-        """Deliver for a last time, and stop."""
+        """Wait for that, but not long."""
         self._delivery.close(self._context.stopping)
 
 
-def secret(file: Path | None, variable: str | None, what: str) -> str | None:
+def credential(node: str, what: str) -> str:
+    """The name under which systemd hands a node's secret to a service."""
+    return f"{node}-{what}"
+
+
+def secret(node: str, file: Path | None, variable: str | None, what: str) -> str | None:
     """What a file or an environment variable holds: a token or a password; None, if neither is named.
+
+    A service has a copy of the file, which its user may read though the file is root's.
 
     Raises:
         NodeError: there is none, or it holds more than one word.
     """
     if file is None and variable is None:
         return None
+    given = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), credential(node, what))
+    if file is not None and given.is_absolute() and given.exists():
+        file = given
     where = f"file {str(file)!r}" if file is not None else f"environment variable {variable}"
     try:
         text = file.read_text(encoding="utf-8") if file is not None else os.environ.get(str(variable), "")
@@ -343,17 +367,3 @@ def trusted(ca_file: Path | None) -> ssl.SSLContext:
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         reason = shown(error.strerror if isinstance(error, OSError) and error.strerror else str(error))
         raise NodeError(f"The certificates in {str(ca_file)!r} cannot be used ({reason}); give a PEM file.") from error
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file beside its place, bring it to disk, and rename it into place."""
-    beside = path.with_name(f".{path.name}")
-    try:
-        with beside.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_directory(path.parent)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 from pathlib import Path
 
 _ODD = re.compile(r"[^A-Za-z0-9._-]")
@@ -55,11 +56,16 @@ def append_lines(path: Path, lines: bytes, header: bytes = b"") -> None:
     finally:
         os.close(descriptor)
     if size == 0:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write a file beside its place, wait until it is on disk, and rename it into its place.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        content: of the file.
+        mode: who may read and write it.
 
     Raises:
         OSError: it cannot be written; what stood in its place still does.
@@ -67,7 +73,7 @@ def write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
         try:
             _write(descriptor, content)
         finally:
@@ -77,7 +83,23 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             beside.unlink()
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def later(path: Path, newest: int) -> int:
+    """Date a file now, but behind another, whatever the clock says: so files keep their order when it was wrong.
+
+    Args:
+        path: the file, just written.
+        newest: the other's modification time, ns.
+
+    Returns:
+        the file's modification time, ns.
+    """
+    when = max(time.time_ns(), newest + 1)
+    with contextlib.suppress(OSError):  # a file system without
+        os.utime(path, ns=(when, when))
+    return when
 
 
 def _whole_lines(descriptor: int) -> int:
@@ -103,7 +125,7 @@ def _write(descriptor: int, content: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on disk; some systems cannot be asked for that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

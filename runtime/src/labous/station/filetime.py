@@ -15,6 +15,7 @@ _IN_NAME = re.compile(
     r"(?<!\d)(?P<date>\d{8})[_T-]?(?P<time>\d{6})(?!\d)(?P<offset>Z(?![A-Za-z])|[+-]\d{2}:?\d{2}(?!\d))?"
 )
 _OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})")
+_MOST_MINUTES = 14 * 60
 _UNSET_BEFORE = datetime.datetime(1981, 1, 1, tzinfo=_UTC)  # recorders without a clock write 1970 or 1980
 
 
@@ -41,13 +42,13 @@ def in_name(name: str, local: datetime.tzinfo) -> datetime.datetime | None:
 
     Args:
         name: as recorders write it: ``20240501_053000.WAV``, ``A1_20240501_053000.wav``, ``20240501T053000+0200.wav``.
-        local: the zone of a time without Z or an offset.
+        local: the zone of a time without Z or an offset that some place has.
     """
     for found in _IN_NAME.finditer(name):
-        offset = found["offset"]
+        offset = _offset(found["offset"] or "")
         try:
             time = datetime.datetime.strptime(found["date"] + found["time"], "%Y%m%d%H%M%S")
-            return time.replace(tzinfo=_offset(offset) if offset else local).astimezone(_UTC)
+            return time.replace(tzinfo=local if offset is None else offset).astimezone(_UTC)
         except (ValueError, OverflowError):
             continue
     return None
@@ -75,6 +76,6 @@ def _offset(text: str) -> datetime.timezone | None:
     if found is None:
         return None
     minutes = 60 * int(found["hours"]) + int(found["minutes"])
-    if minutes >= 24 * 60:
-        return None
+    if minutes > _MOST_MINUTES or int(found["minutes"]) not in (0, 15, 30, 45):
+        return None  # of no place on Earth: a number that follows the time by chance
     return datetime.timezone(datetime.timedelta(minutes=-minutes if found["sign"] == "-" else minutes))

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from labous.nodes import Context
-from labous.station.files import append_lines
+from labous.station.files import append_lines, later
 from labous.station.writes import Writes, usable_folder
 
 _WAITING = 16_000_000  # bytes of lines that a full disk may hold up
@@ -47,6 +47,7 @@ class LineFiles:
         self._limit, self._keep = limit, keep
         self._ours = re.compile(rf"(?P<stem>{stems})(?:\.(?P<part>[1-9]\d{{0,8}}))?{re.escape(suffix)}")
         self._parts: collections.OrderedDict[str, int] = collections.OrderedDict()
+        self._newest = max((when for when, _, _ in self._ages()), default=0) if keep is not None else 0
         self._writes = Writes(context, node, _WAITING)
         self.settle, self.finish, self.close = self._writes.settle, self._writes.finish, self._writes.close
 
@@ -59,7 +60,13 @@ class LineFiles:
             anew: whether files of this stem, which an earlier run has left, are deleted first.
         """
         content = lines.encode("utf-8", "backslashreplace")
-        self._writes.put(len(content), lambda: self._append(stem, content, anew))
+        self._writes.put(stem, len(content), lambda: self._append(stem, content, anew))
+
+    def has(self, stem: str) -> bool:
+        """Whether there are files of this stem, as far as can be seen."""
+        with contextlib.suppress(OSError):
+            return bool(self._files(stem))
+        return False
 
     def _append(self, stem: str, content: bytes, anew: bool) -> None:
         if anew:
@@ -73,12 +80,12 @@ class LineFiles:
             part += 1
             path, size = self._path(stem, part), 0
         append_lines(path, content, self._header)
+        if self._keep is not None:
+            self._delete_old(path, begun=size == 0)
         self._parts[stem] = part
         self._parts.move_to_end(stem)
         if len(self._parts) > _KNOWN:
             self._parts.popitem(last=False)
-        if size == 0:
-            self._delete_old(path)
 
     def _path(self, stem: str, part: int) -> Path:
         return self._folder / f"{stem}{f'.{part}' if part > 1 else ''}{self._suffix}"
@@ -92,12 +99,21 @@ class LineFiles:
             if match is not None and stem in (None, match["stem"])
         ]
 
-    def _delete_old(self, newest: Path) -> None:
-        if self._keep is None:
-            return
+    def _ages(self) -> list[tuple[int, int, Path]]:
+        """When each file was written to last, its part's number, and the file; the newest first."""
+        found = []
+        with contextlib.suppress(OSError):
+            for path, part in self._files():
+                with contextlib.suppress(OSError):
+                    found.append((path.stat().st_mtime_ns, part, path))
+        return sorted(found, reverse=True)
+
+    def _delete_old(self, newest: Path, begun: bool) -> None:
+        """Date the file that was written to behind all others, and, if it has just begun, delete the oldest."""
+        others = [age for age in self._ages() if age[2] != newest] if begun else []
+        self._newest = later(newest, max([self._newest, *(when for when, _, _ in others)]))
         with contextlib.suppress(OSError):  # the next file's turn
-            ages = [(path.stat().st_mtime_ns, part, path) for path, part in self._files() if path != newest]
-            for _, _, path in sorted(ages, reverse=True)[self._keep - 1 :]:
+            for _, _, path in others[(self._keep or 1) - 1 :]:
                 path.unlink(missing_ok=True)
 
 

@@ -39,10 +39,20 @@ class Observation:
 
     @classmethod
     def of(
-        cls, station: str, time: datetime.datetime | None, detection: Detection, hits: int, identified_by: str
+        cls,
+        station: str,
+        time: datetime.datetime | None,
+        detection: Detection,
+        hits: int,
+        identified_by: str,
+        sound: str = "",
     ) -> Observation:
-        """With the id of a station's detection: by station, stream, time, place in the stream, species and bundle."""
-        when = "" if time is None else time.isoformat()
+        """With the id of a station's detection: by station, stream, time, place in the stream, species and bundle.
+
+        Where nobody knows the time, ``sound`` takes its place, the digest of what was heard, so that another recording
+        under the same name has other ids.
+        """
+        when = sound if time is None else time.isoformat()
         parts = (station, detection.recording, when, f"{detection.start:.6f}", detection.ebird_code, identified_by)
         return cls(str(uuid.uuid5(_NAMESPACE, json.dumps(parts))), time, detection, hits, identified_by)
 

@@ -113,7 +113,8 @@ class Pcm:
                 if found is None:
                     raise NodeError("The WAV header has no format before its sound; send raw PCM.")
                 self.format, self.sample_rate, self.channels = found
-                self._left = length if 0 < length < _UNKNOWN_BYTES else math.inf
+                frame = self.channels * FORMATS[self.format]
+                self._left = length // frame * frame if 0 < length < _UNKNOWN_BYTES else math.inf
                 return at + 8
             if name == b"fmt " and len(data) >= at + 8 + length:
                 found = _wav_format(data[at + 8 : at + 8 + length])

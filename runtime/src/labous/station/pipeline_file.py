@@ -56,14 +56,23 @@ class Pipeline:
 
     @property
     def state(self) -> Path:
-        """The directory of what outlives a restart: the file's own, or the service's, or the user's."""
+        """The directory of what outlives a restart: the file's own, or the service's, or the user's.
+
+        Raises:
+            PipelineError: none of them is there.
+        """
         if self.station.state is not None:
             return self.folder / self.station.state
         given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         if given:
             return Path(given)
         base = os.environ.get("XDG_STATE_HOME", "")
-        above = Path(base) if os.path.isabs(base) else Path.home() / ".local/state"  # noqa: PTH117 (XDG's own rule)
+        try:
+            above = Path(base) if os.path.isabs(base) else Path.home() / ".local/state"  # noqa: PTH117 (XDG's own rule)
+        except RuntimeError as error:
+            raise PipelineError(
+                "This user has no home to keep the station's state in; set station.state, or the variable HOME."
+            ) from error
         return above / "labous" / self.station.name
 
 
@@ -238,17 +247,23 @@ def _check_names(file: TomlFile, steps: Sequence[Step]) -> None:
 
 
 def _with_privacy(steps: Sequence[Step]) -> list[Step]:
-    """With a privacy node before the first sink, where clips would be saved without one."""
+    """With a privacy node before the first confirm or sink, where clips would be saved without one.
+
+    Behind confirm, a species whose first window it withholds would be taken for reported.
+    """
     for number, step in enumerate(steps):
         if step.type == "privacy":
             break
         if step.type == "clips" and getattr(step.options, "privacy", True):
-            at = next(n for n in range(1, number + 1) if not writes(steps[n].options))
+            at = next(n for n in range(1, number + 1) if steps[n].type == "confirm" or not writes(steps[n].options))
             from labous.nodes.privacy import Privacy
+            from labous.nodes.tflite import Tflite
 
-            predictions = [s.options for s in steps[:at] if s.type == "tflite"]
+            models = [step.options for step in steps[:at] if isinstance(step.options, Tflite)]
             told = {"input": writes(steps[0].options)[0]}
-            if predictions:
-                told["predictions"] = writes(predictions[-1])[0]
+            if models:
+                told["predictions"] = models[-1].output
+                if models[-1].labels is not None:
+                    told["labels"] = models[-1].labels
             return [*steps[:at], Step("privacy", parse(Privacy, told), step.line, inserted=True), *steps[at:]]
     return list(steps)

@@ -7,7 +7,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from labous.bundle import read_labels
 from labous.detect import Label, Scoring
+from labous.errors import BundleError, NodeError
+from labous.nodes import Context
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,3 +38,17 @@ class Prediction:
 
     logits: NDArray[np.float32]
     classifier: Classifier
+
+
+def labels_of(context: Context, path: str | None, node: str) -> tuple[Label, ...]:
+    """The labels of a node's option: those of a table, or the bundle's.
+
+    Raises:
+        NodeError: the table cannot be read.
+    """
+    if path is None:
+        return context.bundle.labels
+    try:
+        return read_labels(context.read(path, node), path, "mend the table")
+    except BundleError as error:
+        raise NodeError(f"{node}: {error}") from error

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from labous.errors import PipelineError
 
 _NAME = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{.*\})?")
-_PATIENCE_SECONDS = 2.0  # one slow reader holds up the next for no longer
+_PATIENCE_SECONDS = 2.0  # one slow reader holds up the next for no longer, and the end not at all
 
 
 def exposition(values: Mapping[str, float]) -> str:
@@ -43,7 +45,6 @@ def served(port: int, read: Callable[[], Mapping[str, float]]) -> Iterator[int]:
     import http.server
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        timeout = _PATIENCE_SECONDS
         server_version, sys_version = "labous", ""
 
         def do_GET(self) -> None:
@@ -61,6 +62,29 @@ def served(port: int, read: Callable[[], Mapping[str, float]]) -> Iterator[int]:
             """Who reads numbers is no news."""
 
     class Server(http.server.HTTPServer):
+        reader: socket.socket | None = None
+        ending = False
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            self.reader = request
+            limit = threading.Timer(_PATIENCE_SECONDS, self.cut)
+            limit.name, limit.daemon = "labous-metrics-limit", True
+            limit.start()
+            try:
+                if self.ending:
+                    self.shutdown_request(request)
+                else:
+                    super().process_request(request, client_address)
+            finally:
+                limit.cancel()
+                self.reader = None
+
+        def cut(self) -> None:
+            reader = self.reader
+            if reader is not None:
+                with contextlib.suppress(OSError):  # it has just gone
+                    reader.shutdown(socket.SHUT_RDWR)
+
         def handle_error(self, *_: object) -> None:
             """A reader that went away is no news either."""
 
@@ -75,6 +99,8 @@ def served(port: int, read: Callable[[], Mapping[str, float]]) -> Iterator[int]:
     try:
         yield server.server_address[1]
     finally:
+        server.ending = True
+        server.cut()
         server.shutdown()
         server.server_close()
         thread.join(_PATIENCE_SECONDS)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ERRORS = (sqlite3.Error, OSError, MemoryError, OverflowError)
-"""What SQLite raises: the last two where a damaged file says how long something is."""
+from labous.station.files import sync_folder
+
+ERRORS = (sqlite3.Error, OSError, MemoryError, OverflowError, UnicodeDecodeError)
+"""What SQLite raises: the last three where a damaged file says how long something is, or what it is called."""
 _APPLICATION = 0x4C61626F  # "Labo", in the file's header
 _VERSION = 1
 _SIDES = ("", "-wal", "-shm")
@@ -79,7 +80,7 @@ def opened(path: Path, damage: str | None = None) -> tuple[sqlite3.Connection, R
         with contextlib.closing(_made(aside)) as salvaged:
             count = _salvage(path, salvaged)
         aside.replace(new)
-        sync_directory(path.parent)
+        sync_folder(path.parent)
         replaced = Replaced(reason, _take_place(new, path), count)
     return _made(path, "WAL"), replaced
 
@@ -189,8 +190,8 @@ def is_whole(name: object, body: object) -> bool:
     return False
 
 
-def _take_place(new: Path, path: Path) -> Path | None:
-    """Set the file and its log aside, and put the new one there; under which name the old one is kept."""
+def set_aside(path: Path) -> Path | None:
+    """Give a database and its log another name; which, or None if neither is there."""
     there = [side for side in _SIDES if _with_suffix(path, side).exists()]
     number = 1
     while any(_with_suffix(path, f".damaged-{number}{side}").exists() for side in there):
@@ -198,9 +199,15 @@ def _take_place(new: Path, path: Path) -> Path | None:
     kept = _with_suffix(path, f".damaged-{number}")
     for side in there:
         _with_suffix(path, side).replace(_with_suffix(kept, side))
-    new.replace(path)
-    sync_directory(path.parent)
     return kept if there else None
+
+
+def _take_place(new: Path, path: Path) -> Path | None:
+    """Set the file and its log aside, and put the new one there; under which name the old one is kept."""
+    kept = set_aside(path)
+    new.replace(path)
+    sync_folder(path.parent)
+    return kept
 
 
 def _count(db: sqlite3.Connection) -> int:
@@ -214,13 +221,3 @@ def _remove(path: Path) -> None:
 
 def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory outlive a power cut, where the system can."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

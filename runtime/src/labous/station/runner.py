@@ -19,16 +19,16 @@ _logger = logging.getLogger("labous")
 
 
 class Stopping(threading.Event):
-    """What tells a pipeline to end, and when it did, and when the thread that made it last waited on it.
+    """What tells a pipeline to end, and when it did, and when the thread that made it last heeded it.
 
     Attributes:
         since: monotonic, s; infinity while it is not set.
-        waited: monotonic, s.
+        heeded: when that thread asked for it or waited on it, monotonic, s; infinity while it waits.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.since, self.waited = float("inf"), -float("inf")
+        self.since, self.heeded = float("inf"), -float("inf")
         self._thread = threading.get_ident()
 
     def set(self) -> None:
@@ -36,11 +36,21 @@ class Stopping(threading.Event):
         self.since = min(self.since, time.monotonic())
         super().set()
 
+    def is_set(self) -> bool:
+        """See threading.Event. A pipeline that asks is not stuck."""
+        if threading.get_ident() == self._thread:
+            self.heeded = time.monotonic()
+        return super().is_set()
+
     def wait(self, timeout: float | None = None) -> bool:
         """See threading.Event. A pipeline that waits here is not stuck."""
-        if threading.get_ident() == self._thread:
-            self.waited = time.monotonic()
-        return super().wait(timeout)
+        if threading.get_ident() != self._thread:
+            return super().wait(timeout)
+        self.heeded = float("inf")
+        try:
+            return super().wait(timeout)
+        finally:
+            self.heeded = time.monotonic()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +97,7 @@ class Runner:
         """
         source = self._opened[0]
         items = self._given(source, source.node.records)
+        self._busy_since = time.monotonic()
         try:
             for item in items:
                 self._busy_since = time.monotonic()
@@ -94,7 +105,7 @@ class Runner:
                     self._end(item)
                 else:
                     self._take(item)
-                self._busy_since = None
+                self._busy_since = time.monotonic()
                 if time.monotonic() > self._stopping.since + _FLUSH_SECONDS:
                     _logger.warning("The source went on when it was told to end; what it still had is left.")
                     return
@@ -103,16 +114,17 @@ class Runner:
             items.close()
 
     def stuck_seconds(self) -> float:
-        """How long the window at hand has been with the nodes without any of them waiting for something. Any thread."""
+        """How long a node has had the window at hand, or the source none, without heeding the end. Any thread."""
         since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - max(since, self._stopping.waited)
+        return 0.0 if since is None else max(0.0, time.monotonic() - max(since, self._stopping.heeded))
 
     def close(self) -> bool:
-        """Close all nodes, the source first; whether all went well. What did not is in the log."""
+        """Stop and close all nodes, the source first; whether all went well. What did not is in the log."""
         good = True
-        for one in self._opened:
+        stops = [(one, one.node.stop) for one in self._opened if hasattr(one.node, "stop")]
+        for one, call in [*stops, *((one, one.node.close) for one in self._opened)]:
             try:
-                one.node.close()
+                call()
             except LabousError as error:
                 good = False
                 _logger.error("%s", error)
@@ -160,14 +172,14 @@ class Runner:
             raise NodeError(_fault(self._context, one.step, error)) from error
 
 
-def opened(pipeline: Pipeline, step: Step, context: Context) -> Any:
-    """A step's node or source, ready.
+def opened(pipeline: Pipeline, step: Step, context: Context, way: Callable[[Context], Any] | None = None) -> Any:
+    """A step's node or source, ready; or what another way than ``open`` gives.
 
     Raises:
         PipelineError: it cannot be opened; with its line.
     """
     try:
-        return step.options.open(context)
+        return (way or step.options.open)(context)
     except LabousError as error:
         why = str(error)
     except Exception as error:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labous.errors import PipelineError
-from labous.station.pipeline_file import Pipeline
+from labous.options import named
+from labous.station.delivery import credential
+from labous.station.pipeline_file import Pipeline, Step
 
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+_SOUND_FORMATS = ("alsa", "pulse", "jack", "oss", "sndio")  # ffmpeg's, of sound devices
 _SIZE = re.compile(r"[1-9][0-9]*[KMGT]?")
 
 
@@ -49,6 +53,7 @@ class Service:
             raise PipelineError("A service has no standard input; begin the pipeline with microphone or ffmpeg.")
         if _SIZE.fullmatch(self.memory) is None:
             raise PipelineError(f"--memory is {self.memory!r}; write a number of bytes with K, M or G, as in 512M.")
+        self._check_secrets()
         if self.user is not None:
             import pwd
 
@@ -56,6 +61,10 @@ class Service:
                 pwd.getpwnam(self.user)
             except KeyError as error:
                 raise PipelineError(f"There is no user {self.user!r} here; make one, or leave --user out.") from error
+            for folder in self._written():  # without which systemd starts nothing
+                if not folder.is_dir():
+                    raise PipelineError(f"{str(folder)!r} is no folder; make it, and let the user write into it.")
+            self._check_sinks()
             return
         if station.state is not None:
             raise PipelineError(
@@ -63,7 +72,11 @@ class Service:
             )
         if self.writable:
             raise PipelineError("A user that systemd makes owns no other folders; give --user with --writable.")
-        for path in (self.pipeline.path, self.pipeline.bundle, self.python, Path(__file__)):
+        self._check_sinks()
+        for path in (
+            self.pipeline.path, self.pipeline.bundle, self.python, Path(__file__),
+            *(path for _, _, path in self._named("reads")),
+        ):  # fmt: skip
             closed = next(_closed(path), None)
             if closed is not None:
                 raise PipelineError(
@@ -73,12 +86,8 @@ class Service:
 
     def unit(self) -> str:
         """The unit's text."""
-        station, kind = self.pipeline.station, self.pipeline.steps[0].type
+        station = self.pipeline.station
         name = f"labous/{station.name}"
-        written = list(self.writable)
-        if station.state is not None:
-            written.append(self.pipeline.state)
-        sound = kind == "microphone"
         restart = "on-failure" if self._ends() else "always"
         lines = [
             "[Unit]",
@@ -103,9 +112,13 @@ class Service:
             "RuntimeDirectoryPreserve=yes",
             f"CacheDirectory={name}",
             f"Environment=LABOUS_CACHE_DIR=%C/{name}",
-            *(f"ReadWritePaths={_quoted(path)}" for path in written),
+            *(f"ReadWritePaths={_quoted(path)}" for path in self._written()),
+            *(
+                f"LoadCredential={credential(step.options.name, key.removesuffix('_file'))}:{_escaped(path)}"  # type: ignore[attr-defined]
+                for step, key, path in self._named("secret")
+            ),
             "",
-            *(["SupplementaryGroups=audio", "DeviceAllow=char-alsa rw"] if sound else ["PrivateDevices=yes"]),
+            *(["SupplementaryGroups=audio", "DeviceAllow=char-alsa rw"] if self._hears() else ["PrivateDevices=yes"]),
             "DevicePolicy=closed",
             f"ProtectHome={'read-only' if self._needs_homes() else 'yes'}",
             *_HARDENING,
@@ -114,6 +127,44 @@ class Service:
             "WantedBy=multi-user.target",
         ]
         return "\n".join(lines) + "\n"
+
+    def _named(self, what: str) -> Iterator[tuple[Step, str, Path]]:
+        """The options that name such a thing of the machine: of which step, their keys, and where it is."""
+        for step in self.pipeline.steps:
+            for key, meant, value in named(step.options):
+                if meant == what:
+                    yield step, key, (self.pipeline.folder / value).absolute()
+
+    def _written(self) -> list[Path]:
+        """What may be written beside the folders that systemd makes."""
+        return [*self.writable, *([self.pipeline.state] if self.pipeline.station.state is not None else [])]
+
+    def _check_secrets(self) -> None:
+        for step, key, path in self._named("environment"):
+            raise PipelineError(
+                f"{step.type}: {key} names the environment variable {path.name}, which a service does not have; put "
+                f"the secret into a file, and name that by {key.removesuffix('_env')}_file."
+            )
+        for step, key, path in self._named("secret"):
+            if not path.is_file():
+                raise PipelineError(f"{step.type}: {key} names {str(path)!r}, which is no file; make it.")
+
+    def _check_sinks(self) -> None:
+        allowed = [folder.resolve() for folder in self._written()]
+        for step, key, path in self._named("writes"):
+            if not any(path.resolve().is_relative_to(folder) for folder in allowed):
+                raise PipelineError(
+                    f"{step.type}: {key} is {str(path)!r}, where the service may not write; leave it out, or give "
+                    "--user, and --writable with a folder that it is in."
+                )
+
+    def _hears(self) -> bool:
+        """Whether the source needs the machine's sound devices."""
+        source = self.pipeline.steps[0]
+        given = getattr(source.options, "input_options", ())
+        return source.type == "microphone" or any(
+            option == "-f" and value in _SOUND_FORMATS for option, value in itertools.pairwise(given)
+        )
 
     def _ends(self) -> bool:
         """Whether the source comes to an end, after which there is nothing to start again for."""

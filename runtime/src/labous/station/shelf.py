@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from labous.station.counters import Counters
-from labous.station.files import write_whole
+from labous.station.files import later, write_whole
 
 _FILE = re.compile(r"(?P<clip>(?:\d{8}T\d{6}Z|undated)-[0-9a-f-]{8,36})\.(?:flac|ogg|png)")
 _PART = re.compile(rf"\.{_FILE.pattern}\.part")
@@ -57,13 +58,15 @@ class Shelf:
             return False
         self._forget(species, clip)
         clips = self._clips.setdefault(species, {})
-        self._newest += 1
+        self._newest = max(time.time_ns(), self._newest + 1)
         clips[clip] = (self._newest, 0)  # it counts when the commonest is looked for
         try:
             while self._bytes + size > self._budget:
                 self._evict(but=(species, clip))
             for suffix, content in files.items():
-                write_whole(self._folder / species / f"{clip}{suffix}", content)
+                path = self._folder / species / f"{clip}{suffix}"
+                write_whole(path, content)
+                later(path, self._newest)
         except OSError:
             del clips[clip]
             for suffix in files:

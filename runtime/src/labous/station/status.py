@@ -147,6 +147,17 @@ class Status:
     age: float
 
 
+def is_in(folder: Path) -> bool:
+    """Whether a station has left a status in a folder; True where this user may not know, so that reading it tells."""
+    try:
+        (folder / FILE).stat()
+    except PermissionError:  # systemd keeps the folders of a user that it makes from all others
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def read(folder: Path) -> Status:
     """The status of the station that writes into a folder.
 
@@ -158,6 +169,10 @@ def read(folder: Path) -> Status:
         report = json.loads(path.read_text("utf-8"))
         age = _age(report)
         return Status(report, _state(report, age), age)
+    except PermissionError as error:
+        raise PipelineError(
+            f"{str(path)!r} cannot be read ({error.strerror}); a service's status is root's to read: use sudo."
+        ) from error
     except OSError as error:
         raise PipelineError(f"{str(path)!r} cannot be read ({error.strerror}); has the station run?") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
