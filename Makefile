@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
+# the fast tests on all cores; the slow ones measure and train, and want the machine for themselves
+FAST := $(PY) -m pytest -m "not slow and not wheel" --numprocesses auto --maxprocesses 4
 # 1: make experiments runs those with a teacher as well, which has to be installed
 TEACHER ?= 0
 # extra settings for a run, e.g. make train ARGS="fit.epochs=60"
@@ -13,7 +15,7 @@ ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel bench-fit bench-prepare experiments lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel bench-fit bench-prepare bench-device experiments lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,10 +66,10 @@ repro: setup ## the same through DVC
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: setup lint ## everything that can be tested on this machine
-	@$(PY) -m pytest
+	@$(FAST) && $(PY) -m pytest -m "slow or wheel"
 
 test-fast: setup ## the fast tests, under two minutes
-	@$(PY) -m pytest -m "not slow and not wheel"
+	@$(FAST)
 
 test-devices: setup ## the mel stage on emulated boards (needs qemu-user-static and libc6-*-cross)
 	@LABOUS_REQUIRE_DEVICES=1 $(PY) -m pytest tests/devices
@@ -100,6 +102,9 @@ bench-fit: setup ## whether training waits for its batches
 
 bench-prepare: setup ## what preparing costs: ten hours of demo recordings, native against librosa (about ten minutes)
 	@$(PY) -m training.bench.prepare $(ARGS)
+
+bench-device: setup ## what a station costs: CPU, memory, start, size, against BirdNET where it is (after make train; half an hour)
+	@$(PY) runtime/bench/bench_device.py $(ARGS)
 
 experiments: setup ## five folds of each experiment on real recordings (hours): make experiments ARGS="dataset.root=DIR"
 	@$(PY) -m training.experiments common30_plain common30 $(if $(filter-out 0,$(TEACHER)),common30_teacher --peers) --jobs 2 $(ARGS)

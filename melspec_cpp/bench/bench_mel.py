@@ -20,12 +20,9 @@ against librosa in float64, bins above 1e-8 of the peak, over the nine signals o
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +41,8 @@ import streams  # noqa: E402
 from candidates import PACKAGED_MODULE  # noqa: E402
 from peers import PEERS  # noqa: E402
 
+from training.bench.circumstances import circumstances  # noqa: E402
+
 PARTS = {
     "speed": (lambda options: speed.measure(options.rounds), speed.table),
     "startup": (lambda options: startup.measure(options.starts), startup.table),
@@ -53,32 +52,11 @@ PARTS = {
 """Each part's measuring, from the command line's options to what goes into the JSON, and its table."""
 
 
-def circumstances() -> dict[str, Any]:
-    """What the figures depend on: the machine, the versions, the module, the day."""
+def _circumstances() -> dict[str, Any]:
     return {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("numpy", "scipy", "numba", "librosa", "wasmtime", *PEERS)},
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        **circumstances(("numpy", "scipy", "numba", "librosa", "wasmtime", *PEERS)),
         "wasm_sha256": hashlib.sha256(PACKAGED_MODULE.read_bytes()).hexdigest(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def main() -> int:
@@ -91,7 +69,7 @@ def main() -> int:
     options = parser.parse_args()
     if min(options.rounds, options.starts) < 1:
         parser.error("--rounds and --starts must be at least 1")
-    result: dict[str, Any] = {"rounds": options.rounds, "starts": options.starts, **circumstances()}
+    result: dict[str, Any] = {"rounds": options.rounds, "starts": options.starts, **_circumstances()}
     for name in [options.part] if options.part else PARTS:
         measure, table = PARTS[name]
         found = measure(options)

@@ -57,6 +57,7 @@ def test_every_engine_gives_keras_logits() -> None:
     assert (table[int8].max_abs_difference > 0).all()
 
 
+@pytest.mark.slow
 def test_a_missing_environment_is_a_row_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TFLITE_PYTHON_VARIABLE, "/nowhere/bin/python")
     monkeypatch.delenv(REQUIRE_VARIABLE, raising=False)

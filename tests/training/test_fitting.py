@@ -60,6 +60,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path, team):
     assert whole.valid.scores(kept) == {name: best[name] for name in ("cmap", "macro_roc_auc", "top1")}
 
 
+@pytest.mark.slow
 def test_with_nothing_to_validate_on_the_last_epoch_is_kept(tmp_path, team):
     whole = dataclasses.replace(training(tmp_path, team, epochs=3, steps_per_epoch=1, patience=1), valid=None)
     history = whole.train(tmp_path / "checkpoint")

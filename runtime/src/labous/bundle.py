@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import io
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,13 +19,12 @@ from labous.detect import Detection, Label, Predictions, Scoring, detections
 from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
 from labous.manifest import Manifest, ModelFile
-from labous.mel import MelSpectrogram, MelStream, WasmEngine
+from labous.mel import MelSpectrogram, MelWindows, WasmEngine
 from labous.models import Model, open_model
 
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
 
 _LABEL_COLUMNS = [field.name for field in dataclasses.fields(Label)]
-_MOST_GRIDS = 16
 _REQUIRED = ("manifest.json", "metrics.json", "MODEL_CARD.md")
 
 _logger = logging.getLogger("labous")
@@ -74,7 +72,7 @@ class Bundle:
         self.manifest = Manifest.from_json(files["manifest.json"])
         for name in self.manifest.files:
             self._require(name)
-        self.labels = _read_labels(files[self.manifest.labels], self.manifest.labels)
+        self.labels = read_labels(files[self.manifest.labels], self.manifest.labels)
         self._check_consistency()
 
     @classmethod
@@ -236,24 +234,23 @@ class Bundle:
     def _logits(
         self, blocks: Iterable[recordings.Samples], overlap: float
     ) -> Iterator[tuple[recordings.Window, NDArray[np.float32]]]:
-        size, shared = self.frontend.window_samples, recordings.check_overlap(overlap, self.frontend)
-        windows = recordings.windows(blocks, self.frontend, overlap)
-        # Where windows lie on many grids of frames, there is little to share, and memory to lose.
-        step, hop = size - shared, self.frontend.hop_length
-        if shared == 0 or hop // math.gcd(step, hop) > _MOST_GRIDS:
-            for window in windows:
-                yield window, self.model.predict(self.mel(window.samples))
-            return
-        stream = MelStream(self.frontend, step, self._mel_engine)
+        shared = recordings.check_overlap(overlap, self.frontend)
+        mels, heard = self.open_windows(self.frontend.window_samples - shared if shared else None), 0
         try:
-            for number, window in enumerate(windows):
-                if window.start == number * step:
-                    (mel,) = stream.push(window.samples if number == 0 else window.samples[shared:])
-                else:  # the last one, which begins earlier
-                    mel = self.mel(window.samples)
-                yield window, self.model.predict(mel)
+            for window in recordings.windows(blocks, self.frontend, overlap):
+                fresh = len(window.samples) if heard <= window.start else window.end - heard
+                heard = window.end
+                yield window, self.model.predict(mels(window.samples, fresh))
         finally:
-            stream.close()
+            mels.close()
+
+    def open_windows(self, step: int | None = None) -> MelWindows:
+        """The front end for windows in their order, with the frames that they share computed once.
+
+        Args:
+            step: samples from one window to the next, where they overlap; None where that is to be seen.
+        """
+        return MelWindows(self.mel, self._mel_engine, step)
 
     def _thresholds(self, min_score: float | None) -> NDArray[np.float32]:
         if min_score is None:
@@ -312,19 +309,29 @@ def _mono(samples: NDArray[np.floating]) -> NDArray[np.float32]:
     return mono
 
 
-def _read_labels(content: bytes, name: str) -> tuple[Label, ...]:
+def read_labels(content: bytes, name: str, remedy: str = "export the bundle again") -> tuple[Label, ...]:
+    """A table of labels, each a row, in the order of the logits.
+
+    Args:
+        content: of a file like a bundle's ``labels.csv``.
+        name: of the file, for errors.
+        remedy: what to do about an error.
+
+    Raises:
+        BundleError: it is no such table.
+    """
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BundleError(f"{name} is not a UTF-8 table ({error}); export the bundle again.") from error
+        raise BundleError(f"{name} is not a UTF-8 table ({error}); {remedy}.") from error
     if not rows or rows[0] != _LABEL_COLUMNS:
-        raise BundleError(f"{name}: its first line must be {','.join(_LABEL_COLUMNS)}; export the bundle again.")
+        raise BundleError(f"{name}: its first line must be {','.join(_LABEL_COLUMNS)}; {remedy}.")
     labels = []
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(_LABEL_COLUMNS) or not all(cell.isprintable() for cell in row) or not row[0]:
-            raise BundleError(f"{name}: line {number} is not four printable columns; export the bundle again.")
+            raise BundleError(f"{name}: line {number} is not four printable columns; {remedy}.")
         labels.append(Label(*row))
     codes = [label.ebird_code for label in labels]
     if not codes or len(set(codes)) != len(codes):
-        raise BundleError(f"{name} has no label, or the same ebird_code twice; export the bundle again.")
+        raise BundleError(f"{name} has no label, or the same ebird_code twice; {remedy}.")
     return tuple(labels)

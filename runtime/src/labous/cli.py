@@ -1,4 +1,4 @@
-"""The command line: ``labous analyze``, ``labous info``, ``labous check``."""
+"""The command line: ``labous analyze``, ``run``, ``status``, ``devices``, ``install-service``, ``info``, ``check``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.began = began
     try:
         # each command's module is imported when it is asked for, so that --help is immediate
-        code: int = importlib.import_module(f"labous.commands.{arguments.command}").run(arguments)
+        module = f"labous.commands.{arguments.command.replace('-', '_')}"
+        code: int = importlib.import_module(module).run(arguments)
         sys.stdout.flush()
         return code
     except LabousError as error:
@@ -73,6 +74,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_engine(analyze)
     analyze.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress bar")
+
+    run = commands.add_parser("run", help="run a station from its pipeline file", epilog=_EXIT_CODES)
+    run.add_argument("pipeline", nargs="?", metavar="PIPELINE", help="a pipeline file (TOML)")
+    run.add_argument("--check", action="store_true", help="check the file and its bundle, say what would run, and end")
+    run.add_argument("--schema", action="store_true", help="print the JSON Schema of pipeline files, and end")
+
+    status = commands.add_parser("status", help="how a station fares", epilog=_EXIT_CODES)
+    status.add_argument("pipeline", nargs="?", metavar="PIPELINE", help="the station's pipeline file")
+    status.add_argument("--state", metavar="DIR", help="where the station keeps its status, in place of the file")
+    status.add_argument("--json", action="store_true", help="as JSON")
+
+    service = commands.add_parser(
+        "install-service", help="print or write a systemd unit that runs a station", epilog=_EXIT_CODES
+    )
+    service.add_argument("pipeline", metavar="PIPELINE", help="a pipeline file (TOML)")
+    service.add_argument("--write", action="store_true", help="write the unit, rather than print it")
+    service.add_argument("--folder", default="/etc/systemd/system", metavar="DIR", help="of units (%(default)s)")
+    service.add_argument("--user", metavar="NAME", help="an existing user to run as (one that systemd makes)")
+    service.add_argument(
+        "--writable", action="append", default=[], metavar="DIR", help="a folder that nodes write into; may be repeated"
+    )
+    service.add_argument("--memory", default="512M", metavar="SIZE", help="that it may take at most (%(default)s)")
+
+    commands.add_parser("devices", help="list what a microphone node can listen to", epilog=_EXIT_CODES)
 
     info = commands.add_parser("info", help="what a bundle holds and whether it is intact", epilog=_EXIT_CODES)
     info.add_argument("bundle", metavar="B", help="a bundle's directory or .zip")

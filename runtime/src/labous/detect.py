@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,22 +126,73 @@ class Confirmation:
         return so_far - before >= self.hits
 
 
+class Smoothing(Generic[T]):
+    """Smooths the logits of windows that come one by one, as :class:`Scoring` says.
+
+    Args:
+        neighbor_weight: of Scoring.
+    """
+
+    def __init__(self, neighbor_weight: float) -> None:
+        self._weight = neighbor_weight
+        self._before: NDArray[np.float32] | None = None
+        self._current: tuple[T, NDArray[np.float32]] | None = None
+
+    def push(self, key: T, logits: NDArray[np.float32]) -> tuple[T, NDArray[np.float32]] | None:
+        """Takes a window's logits [n_labels]; gives those of the window before it, or its own without smoothing."""
+        if self._weight == 0:
+            return key, logits
+        given = self._mixed(logits)
+        self._before, self._current = None if self._current is None else self._current[1], (key, logits)
+        return given
+
+    def end(self) -> tuple[T, NDArray[np.float32]] | None:
+        """The last window, if it has not been given; the next one begins anew."""
+        given = self._mixed(None)
+        self._before = self._current = None
+        return given
+
+    def _mixed(self, after: NDArray[np.float32] | None) -> tuple[T, NDArray[np.float32]] | None:
+        if self._current is None:
+            return None
+        return self._current[0], _weighted(self._before, self._current[1], after, self._weight)
+
+
 def smoothed(
     windows: Iterable[tuple[T, NDArray[np.float32]]], neighbor_weight: float
 ) -> Iterator[tuple[T, NDArray[np.float32]]]:
     """Pairs of anything and a window's logits [n_labels], those smoothed as :class:`Scoring` says."""
-    if neighbor_weight == 0:
-        yield from windows
-        return
-    before: NDArray[np.float32] | None = None
-    current: tuple[T, NDArray[np.float32]] | None = None
+    smoothing = Smoothing[T](neighbor_weight)
     for key, logits in windows:
-        if current is not None:
-            yield current[0], _weighted(before, current[1], logits, neighbor_weight)
-            before = current[1]
-        current = key, logits
-    if current is not None:
-        yield current[0], _weighted(before, current[1], None, neighbor_weight)
+        given = smoothing.push(key, logits)
+        if given is not None:
+            yield given
+    last = smoothing.end()
+    if last is not None:
+        yield last
+
+
+class Hits:
+    """Counts, as windows come one by one, in how many of the last ones each label was detected.
+
+    Args:
+        windows: how many are looked at, the newest included.
+        n_labels: how many labels there are.
+    """
+
+    def __init__(self, windows: int, n_labels: int) -> None:
+        self._detected = np.zeros((windows, n_labels), np.bool_)
+        self._counts = np.zeros(n_labels, np.int64)
+        self._next = 0
+
+    def push(self, detected: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Takes what the next window detects, bool [n_labels]; gives the counts with it, int64 [n_labels]."""
+        oldest = self._detected[self._next]
+        self._counts += detected
+        self._counts -= oldest
+        oldest[:] = detected
+        self._next = (self._next + 1) % len(self._detected)
+        return self._counts.copy()
 
 
 def _weighted(

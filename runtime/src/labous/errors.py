@@ -27,3 +27,11 @@ class RecordingError(LabousError):
 
 class EngineError(LabousError):
     """An engine (Wasmtime, LiteRT, …) that is not installed or refuses the file it was given."""
+
+
+class PipelineError(LabousError):
+    """A pipeline file that is missing, not TOML, or asks for what cannot be."""
+
+
+class NodeError(LabousError):
+    """A node that cannot do its work: a device, a server, a disk, a program or a module that fails."""

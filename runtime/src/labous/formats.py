@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -20,10 +21,11 @@ from labous.errors import LabousError
 from labous.frontend import Frontend
 
 _FIELDS = [field.name for field in dataclasses.fields(Detection)]
-_RAVEN = [
+_RAVEN = (
     "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
     "Begin Path", "Species Code", "Common Name", "Scientific Name", "Confidence",
-]  # fmt: skip
+)  # fmt: skip
+RAVEN_HEADER = "\t".join(_RAVEN) + "\n"
 _TABLE = "{:>9}  {:>9}  {:<10}  {:<28}  {:<28}  {:>5}\n"
 
 
@@ -57,9 +59,7 @@ class Jsonl(Writer):
 
     def write(self, recording: str, detections: Iterable[Detection]) -> None:
         for detection in detections:
-            text = json.dumps(_rounded(detection), ensure_ascii=False)
-            # accents stay readable; what is not printable becomes JSON's own escape
-            self._out.write("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
+            self._out.write(json_line(rounded(detection)))
 
 
 class Csv(Writer):
@@ -68,12 +68,11 @@ class Csv(Writer):
     suffix = ".csv"
 
     def begin(self) -> None:
-        csv.writer(self._out, lineterminator="\n").writerow(_FIELDS)
+        self._out.write(csv_line(_FIELDS))
 
     def write(self, recording: str, detections: Iterable[Detection]) -> None:
-        writer = csv.writer(self._out, lineterminator="\n")
         for detection in detections:
-            writer.writerow(printable(v) if isinstance(v, str) else v for v in _rounded(detection).values())
+            self._out.write(csv_line(rounded(detection).values()))
 
 
 class Raven(Writer):
@@ -83,16 +82,11 @@ class Raven(Writer):
     one_recording = True
 
     def begin(self) -> None:
-        self._out.write("\t".join(_RAVEN) + "\n")
+        self._out.write(RAVEN_HEADER)
 
     def write(self, recording: str, detections: Iterable[Detection]) -> None:
-        low, high = self._frontend.f_min, self._frontend.f_max
-        for number, d in enumerate(detections, 1):
-            columns = (
-                str(number), "Spectrogram 1", "1", f"{d.start:.3f}", f"{d.end:.3f}", f"{low:g}", f"{high:g}",
-                recording, d.ebird_code, d.common_name, d.scientific_name, f"{d.score:.4f}",
-            )  # fmt: skip
-            self._out.write("\t".join(map(printable, columns)) + "\n")
+        for number, detection in enumerate(detections, 1):
+            self._out.write(raven_line(number, recording, detection, self._frontend))
 
 
 class Audacity(Writer):
@@ -102,8 +96,8 @@ class Audacity(Writer):
     one_recording = True
 
     def write(self, recording: str, detections: Iterable[Detection]) -> None:
-        for d in detections:
-            self._out.write(f"{d.start:.6f}\t{d.end:.6f}\t{printable(d.common_name)} {d.score:.2f}\n")
+        for detection in detections:
+            self._out.write(audacity_line(detection))
 
 
 class Table(Writer):
@@ -134,7 +128,35 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _rounded(detection: Detection) -> dict[str, object]:
+def json_line(values: Mapping[str, object]) -> str:
+    """An object of JSON and a line feed; accents stay readable, what is not printable becomes JSON's own escape."""
+    text = json.dumps(values, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n"
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """A row of a CSV table, its texts printable."""
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerow(printable(v) if isinstance(v, str) else v for v in values)
+    return out.getvalue()
+
+
+def raven_line(number: int, recording: str, detection: Detection, frontend: Frontend) -> str:
+    """A row of a Raven selection table: the ``number``-th selection, over the front end's band."""
+    d = detection
+    columns = (
+        str(number), "Spectrogram 1", "1", f"{d.start:.3f}", f"{d.end:.3f}", f"{frontend.f_min:g}",
+        f"{frontend.f_max:g}", recording, d.ebird_code, d.common_name, d.scientific_name, f"{d.score:.4f}",
+    )  # fmt: skip
+    return "\t".join(map(printable, columns)) + "\n"
+
+
+def audacity_line(detection: Detection) -> str:
+    """A label of an Audacity label track."""
+    return f"{detection.start:.6f}\t{detection.end:.6f}\t{printable(detection.common_name)} {detection.score:.2f}\n"
+
+
+def rounded(detection: Detection) -> dict[str, object]:
     """A detection's fields; times to the microsecond, the score to six digits."""
     values = dataclasses.asdict(detection)
     for name in ("start", "end", "score"):

@@ -59,16 +59,21 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
         if not path.is_dir():
             found[path] = None
             continue
-        inside = sorted(
-            Path(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        )
+        inside = inside_folder(path)
         if not inside:
             raise RecordingError(f"Folder {str(path)!r} holds no recordings; they end in {', '.join(SUFFIXES)}.")
         found.update(dict.fromkeys(inside))
     return list(found)
+
+
+def inside_folder(folder: Path) -> list[Path]:
+    """A folder's recordings at any depth, sorted; perhaps none. Hidden files are left out."""
+    return sorted(
+        Path(above, name)
+        for above, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    )
 
 
 def read_blocks(path: str | Path, sample_rate: int) -> Iterator[Samples]:
@@ -94,6 +99,16 @@ def read_blocks(path: str | Path, sample_rate: int) -> Iterator[Samples]:
         if not lowest <= source.sample_rate <= highest:
             raise _error(path, f"has a sample rate of {source.sample_rate} Hz; it must be {lowest} to {highest} Hz.")
         yield from resampled(_mono(path, source), source.sample_rate, sample_rate)
+
+
+def duration(path: str | Path) -> float:
+    """The length that a recording's header tells, s.
+
+    Raises:
+        RecordingError: the file is missing, empty, not audio, or shorter than its header says.
+    """
+    with _open(Path(path)) as source:
+        return source.frames / source.sample_rate
 
 
 def read(path: str | Path, sample_rate: int) -> Samples:
@@ -223,7 +238,8 @@ def _open(path: Path) -> Iterator[_Source]:
             yield source
         return
     try:
-        file = soundfile.SoundFile(path)
+        # as bytes, since a name need not be UTF-8
+        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a .raw file, whose format cannot be known
         raise _error(path, "is not audio, or in a format that cannot be read; convert it to WAV or FLAC.") from error
     with file:

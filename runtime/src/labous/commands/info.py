@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 
 from labous.bundle import Bundle
+from labous.columns import aligned, table
 from labous.manifest import Detection, Teacher
 
 _METRICS = ("macro_roc_auc", "cmap", "top1", "row_f1", "ece")
@@ -27,7 +28,7 @@ def _lines(bundle: Bundle) -> list[str]:
     lines = [
         f"{manifest.name} {manifest.version}",
         "",
-        *_aligned(
+        *aligned(
             [
                 ("intact", f"yes: {len(bundle.files)} files, {size:,} bytes"),
                 ("dataset", f"{dataset.name} ({what}): {dataset.recordings} recordings, {dataset.hours:g} h"),
@@ -40,10 +41,10 @@ def _lines(bundle: Bundle) -> list[str]:
         *_teacher_lines(manifest.teacher),
         "",
         "Front end",
-        *_aligned([(name, _shown(value)) for name, value in bundle.frontend.to_dict().items()]),
+        *aligned([(name, _shown(value)) for name, value in bundle.frontend.to_dict().items()]),
         "",
         "Models",
-        *_table(
+        *table(
             ["", "file", "input", "parameters", "MACs", "bytes"],
             [
                 [name, m.file, "x".join(map(str, m.input.shape)), f"{m.parameters:,}", f"{m.macs:,}", f"{m.bytes:,}"]
@@ -59,15 +60,15 @@ def _lines(bundle: Bundle) -> list[str]:
     if manifest.metrics:
         names = [n for n in _METRICS if any(n in scores for scores in manifest.metrics.values())]
         rows = [[engine, *(_score(scores.get(n)) for n in names)] for engine, scores in manifest.metrics.items()]
-        lines += ["", "Metrics", *_table(["", *names], rows)]
+        lines += ["", "Metrics", *table(["", *names], rows)]
     species = [
         [*dataclasses.astuple(label), *_decided(manifest.detection, label.ebird_code)] for label in bundle.labels
     ]
     header = ["code", "scientific name", "name", "nom", "threshold"]
     if manifest.detection.calibration:
         header += ["scale", "offset"]
-    lines += ["", "Detection", *_aligned(_rules(manifest.detection))]
-    lines += ["", f"Species ({len(species)})", *_table(header, species)]
+    lines += ["", "Detection", *aligned(_rules(manifest.detection))]
+    lines += ["", f"Species ({len(species)})", *table(header, species)]
     return lines
 
 
@@ -75,7 +76,7 @@ def _teacher_lines(teacher: Teacher | None) -> list[str]:
     if teacher is None:
         return []
     pairs = [("name", teacher.name), ("licence", teacher.licence), ("consequence", teacher.consequence)]
-    return ["", "Teacher", *_aligned(pairs)]
+    return ["", "Teacher", *aligned(pairs)]
 
 
 def _rules(detection: Detection) -> list[tuple[str, str]]:
@@ -104,19 +105,3 @@ def _shown(value: object) -> str:
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _aligned(pairs: list[tuple[str, str]]) -> list[str]:
-    width = max(len(name) for name, _ in pairs)
-    return [f"  {name:<{width}}  {value}" for name, value in pairs]
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Columns as wide as their widest cell; numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    right = [all(cell.removeprefix("-")[:1].isdigit() or cell == "-" for cell in column[1:]) for column in columns]
-    return [
-        "  " + "  ".join(f"{c:>{w}}" if r else f"{c:<{w}}" for c, w, r in zip(row, widths, right, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]

@@ -5,6 +5,8 @@ docs/frontend-spec.md says step by step what is computed.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from labous.frontend import Frontend
@@ -14,7 +16,9 @@ from labous.mel.native import NativeEngine
 from labous.mel.stream import MelStream
 from labous.mel.wasm import WasmEngine
 
-__all__ = ["MelEngine", "MelPlan", "MelSpectrogram", "MelStream", "NativeEngine", "Output", "WasmEngine"]
+__all__ = ["MelEngine", "MelPlan", "MelSpectrogram", "MelStream", "MelWindows", "NativeEngine", "Output", "WasmEngine"]
+
+_MOST_GRIDS = 16
 
 
 class MelSpectrogram:
@@ -60,3 +64,60 @@ class MelSpectrogram:
     def close(self) -> None:
         """Frees the plan; the object cannot be used again."""
         self._plan.close()
+
+
+class MelWindows:
+    """What a :class:`MelSpectrogram` gives for windows one after another, the frames that they share computed once.
+
+    Args:
+        mel: the spectrogram.
+        engine: its engine, in which streams are opened too.
+        step: samples from one window to the next, where that is known; else it is seen from the windows.
+    """
+
+    def __init__(self, mel: MelSpectrogram, engine: MelEngine, step: int | None = None) -> None:
+        self._mel, self._engine = mel, engine
+        self._stream: MelStream | None = None
+        self._following = False  # whether the stream ends with the window before
+        self._seen = 0
+        if step is not None:
+            self._open(step)
+
+    def __call__(self, samples: np.ndarray, fresh: int) -> np.ndarray:
+        """What the model sees of the next window, to the last bit what ``mel(samples)`` is.
+
+        Args:
+            samples: float32 [window_samples].
+            fresh: how many of them, its last, the window before had not; all, where it does not touch that one.
+
+        Raises:
+            SamplesError: a sample is not finite; the next window need not be a new beginning.
+        """
+        if fresh < len(samples) and fresh == self._seen:
+            self._open(fresh)  # twice in a row: not only the last window of a recording
+        self._seen = fresh
+        stream, following = self._stream, self._following
+        self._following = False
+        if stream is None or fresh not in (stream.step_samples, len(samples)):
+            return self._mel(samples)
+        if not following or fresh == len(samples):
+            stream.reset()
+            fresh = len(samples)
+        (window,) = stream.push(samples[len(samples) - fresh :])
+        self._following = True
+        return window
+
+    def _open(self, step: int) -> None:
+        if self._stream is not None and self._stream.step_samples == step:
+            return
+        self.close()
+        hop = self._mel.frontend.hop_length
+        # where windows lie on many grids of frames, there is little to share, and memory to lose
+        if hop // math.gcd(step, hop) <= _MOST_GRIDS:
+            self._stream = MelStream(self._mel.frontend, step, self._engine)
+
+    def close(self) -> None:
+        """Frees the stream."""
+        if self._stream is not None:
+            self._stream.close()
+        self._stream, self._following = None, False

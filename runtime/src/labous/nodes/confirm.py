@@ -1,0 +1,270 @@
+"""confirm: from predictions to observations, what a station believes and reports."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labous.detect import Confirmation, Detection, Hits, Label, Smoothing, best
+from labous.errors import NodeError
+from labous.nodes import Context, Record
+from labous.options import Refused, option
+from labous.station.observations import Observation
+from labous.station.occurrence import FILE, Occurrence, Species, read_list
+from labous.station.predictions import Classifier, Prediction, labels_of
+
+_logger = logging.getLogger("labous")
+
+
+@dataclasses.dataclass(frozen=True)
+class Confirm:
+    """What the station believes: species above their threshold in enough of the last windows, by default as the bundle
+    says, each reported once per interval.
+
+    Where the bundle smooths logits over neighboring windows, a window is given on when the next one has come. A window
+    reports a species if it shows it itself and completes the count of ``hits`` in the last ``windows``; counting
+    begins anew where sound is missing. Of several such windows within ``interval``, the first one reports. Windows
+    are given on whether they report anything or not.
+
+    A species may be named by its eBird code or by any of its names in the bundle's labels.csv.
+    """
+
+    threshold: float | None = option(
+        "probability from which on any species is detected; the bundle's own for each, if left out",
+        None,
+        minimum=0,
+        maximum=1,
+    )
+    thresholds: dict[str, float] | None = option(  # noqa: RUF009 (its default is None)
+        "probability from which on a species is detected, by its name", None, minimum=0, maximum=1
+    )
+    hits: int | None = option(
+        "in how many of the last windows a species must be detected; as the bundle says, if left out", None, minimum=1
+    )
+    windows: int | None = option(
+        "how many windows are looked at, the newest included; as the bundle says, if left out",
+        None,
+        minimum=1,
+        maximum=1000,
+    )
+    interval: float = option(
+        "how long a species that was reported is not reported again, s; 0 to report each window", 0.0, minimum=0
+    )
+    species_list: str | None = option(
+        "path of a list of species, one a line, relative to the pipeline file: only these are reported, whatever the "
+        "bundle says of place and season",
+        None,
+        least=1,
+        names="reads",
+    )
+    include: tuple[str, ...] = option(
+        "species that are reported too, whatever the list, or the bundle of place and season, says", ()
+    )
+    exclude: tuple[str, ...] = option("species that are never reported", ())
+    occurrence: float = option(
+        "how often a species must be met in that week near the station, 0 … 1, to be reported, where the bundle tells; "
+        "0 for any",
+        0.001,
+        minimum=0,
+        maximum=1,
+    )
+    labels: str | None = option(
+        "path of the labels of the model, if the tflite node was given such", None, least=1, names="reads"
+    )
+    input: str = option("column that it reads", "predictions", least=1)
+    output: str = option("column that it writes", "observations", least=1)
+
+    def __post_init__(self) -> None:
+        """Check what keys mean together."""
+        if self.hits is not None and self.windows is not None and self.hits > self.windows:
+            raise Refused("hits", f"is {self.hits} of {self.windows} windows; it can be at most their number.")
+
+    def open(self, context: Context) -> _Node:
+        """The node.
+
+        Raises:
+            NodeError: a species is not the model's, or a list cannot be read.
+        """
+        return _Node(self, context)
+
+
+class _Node:
+    def __init__(self, options: Confirm, context: Context) -> None:
+        self._options, self._context = options, context
+        self._labels = labels_of(context, options.labels, "confirm")
+        self._species = Species(self._labels)
+        self._rule = self._read_rule()
+        self._thresholds = {
+            index: value
+            for name, value in (options.thresholds or {}).items()
+            for index in self._species.named(name, f"confirm: thresholds.{name}")
+        }
+        self._season: Occurrence | None = None
+        self._allowed = self._read_allowed()
+        self._classifier: Classifier | None = None
+        self._lowest = np.zeros(0, np.float32)
+        self._stretches: dict[str, _Stretch] = {}
+        self._reported: dict[int, _Report] = {}
+
+    def process(self, record: Record) -> Iterator[Record]:
+        """The window whose smoothed logits are known with this one's: this one, or the one before it."""
+        prediction: Prediction = record.columns[self._options.input]
+        if prediction.classifier is not self._classifier:
+            self._meet(prediction.classifier)
+        stretch = self._stretches.get(record.stream)
+        if stretch is not None and not stretch.goes_on_with(record):
+            yield from self._flushed(record.stream)
+            stretch = None
+        if stretch is None:
+            stretch = _Stretch(prediction.classifier.scoring.neighbor_weight, self._rule.windows, len(self._labels))
+            self._stretches[record.stream] = stretch
+        stretch.last = record.start, record.end
+        known = stretch.smoothing.push(record, prediction.logits)
+        if known is not None:
+            yield self._observed(stretch, *known)
+
+    def end(self, stream: str) -> Iterator[Record]:
+        """The last window."""
+        yield from self._flushed(stream)
+        for report in self._reported.values():
+            if report.stream == stream:  # the same name may begin anew, at 0
+                report.stream = None
+
+    def close(self) -> None:
+        """Nothing is held that garbage collection would not free."""
+
+    def _flushed(self, stream: str) -> Iterator[Record]:
+        stretch = self._stretches.pop(stream, None)
+        known = None if stretch is None else stretch.smoothing.end()
+        if stretch is not None and known is not None:
+            yield self._observed(stretch, *known)
+
+    def _observed(self, stretch: _Stretch, record: Record, logits: NDArray[np.float32]) -> Record:
+        classifier = self._classifier
+        assert classifier is not None
+        probabilities = classifier.scoring.calibrated(logits)
+        considered = np.where(self._likely(record.time), probabilities, np.float32(-1))
+        shown = best(considered, self._lowest, classifier.top_n)
+        detected = np.zeros(len(self._labels), np.bool_)
+        detected[shown] = True
+        hits = stretch.hits.push(detected)
+        observations = []
+        sound = record.digest() if shown and record.time is None else ""
+        for index in shown:
+            if hits[index] >= self._rule.hits and self._is_due(index, record):
+                detection = self._detection(record, self._labels[index], float(probabilities[index]))
+                station, name = self._context.station.name, classifier.name
+                observations.append(Observation.of(station, record.time, detection, int(hits[index]), name, sound))
+        self._context.counters.add("observations_total", len(observations))
+        record.columns[self._options.output] = tuple(observations)
+        return record
+
+    def _detection(self, record: Record, label: Label, score: float) -> Detection:
+        rate = self._context.bundle.frontend.sample_rate
+        return Detection(
+            record.stream, record.start / rate, record.end / rate, **dataclasses.asdict(label), score=score
+        )
+
+    def _likely(self, time: datetime.datetime | None) -> NDArray[np.bool_]:
+        if self._season is None:
+            return self._allowed
+        return np.asarray(self._allowed & (self._season.likely(time, self._options.occurrence) | self._included))
+
+    def _is_due(self, index: int, record: Record) -> bool:
+        """Whether a species may be reported again; if so, it is taken to be."""
+        start = record.start / self._context.bundle.frontend.sample_rate
+        before = self._reported.get(index)
+        if before is not None and before.is_within(self._options.interval, record, start):
+            return False
+        self._reported[index] = _Report(record.stream, start, record.time)
+        return True
+
+    def _meet(self, classifier: Classifier) -> None:
+        """Take a model's thresholds, once it is known which model it is."""
+        if classifier.labels != self._labels:
+            raise NodeError(
+                "confirm: the predictions have other labels than expected; give this node the same labels as the "
+                "tflite node."
+            )
+        if self._options.threshold is not None:
+            self._lowest = np.full(len(self._labels), self._options.threshold, np.float32)
+        elif classifier.thresholds is not None:
+            self._lowest = classifier.thresholds.copy()
+        else:
+            raise NodeError(f"confirm: {classifier.name!r} has no thresholds of its own; set threshold.")
+        for index, value in self._thresholds.items():
+            self._lowest[index] = value
+        self._classifier = classifier
+
+    def _read_rule(self) -> Confirmation:
+        told, options = self._context.bundle.manifest.detection.confirmation, self._options
+        # a rule of which the user gives half: the other half gives way where it must
+        hits, windows = options.hits or told.hits, options.windows or told.windows
+        if hits > windows:
+            hits, windows = (hits, hits) if options.windows is None else (windows, windows)
+        return Confirmation(hits, windows)
+
+    def _read_allowed(self) -> NDArray[np.bool_]:
+        options, species, bundle = self._options, self._species, self._context.bundle
+        indices = [species.named(name, "confirm: include") for name in options.include]
+        self._included = _mask(len(self._labels), set().union(*indices))
+        allowed = np.ones(len(self._labels), np.bool_)
+        if options.species_list is not None:
+            found = read_list(self._context.read(options.species_list, "confirm"), options.species_list, species)
+            allowed = _mask(len(self._labels), found) | self._included
+        elif options.occurrence > 0 and FILE in bundle.files:
+            station = self._context.station
+            latitude, longitude = station.latitude, station.longitude
+            place = None if latitude is None or longitude is None else (latitude, longitude)
+            self._season = Occurrence.read(bundle.files[FILE], self._labels, place)
+            if self._season.kilometers is not None:
+                _logger.info(
+                    "Which species occur is told for a place %.0f km from the station.", self._season.kilometers
+                )
+        for name in options.exclude:
+            allowed[list(species.named(name, "confirm: exclude"))] = False
+        return allowed
+
+
+class _Stretch:
+    """Windows of a stream of which each touches the one before."""
+
+    def __init__(self, neighbor_weight: float, windows: int, n_labels: int) -> None:
+        self.smoothing = Smoothing[Record](neighbor_weight)
+        self.hits = Hits(windows, n_labels)
+        self.last = (-1, -1)
+
+    def goes_on_with(self, record: Record) -> bool:
+        start, end = self.last
+        return start < record.start <= end
+
+
+@dataclasses.dataclass
+class _Report:
+    """When a species was last reported; ``stream`` is None once that has ended."""
+
+    stream: str | None
+    start: float
+    time: datetime.datetime | None
+
+    def is_within(self, interval: float, record: Record, start: float) -> bool:
+        """Whether the record begins less than the interval after it.
+
+        Within a stream its samples tell, as clocks may jump; from one stream to another only the clock can.
+        """
+        if record.stream == self.stream:
+            return 0 <= start - self.start < interval
+        if record.time is None or self.time is None:
+            return False
+        return 0 <= (record.time - self.time).total_seconds() < interval
+
+
+def _mask(n_labels: int, indices: set[int]) -> NDArray[np.bool_]:
+    mask = np.zeros(n_labels, np.bool_)
+    mask[list(indices)] = True
+    return mask
