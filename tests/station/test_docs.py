@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ def pipeline() -> str:
 
 
 def with_bundle(bundle: Path) -> str:
-    """The same with another bundle."""
-    text, n = re.subn(r'^bundle = "[^"]*"', f'bundle = "{bundle}"', pipeline(), flags=re.MULTILINE)
-    assert n == 1
+    """The same with a bundle of tests, whose windows last 1 s."""
+    text = pipeline()
+    for key, value in (("bundle", f'"{bundle}"'), ("overlap", "0.4")):
+        text, n = re.subn(rf"^{key} = [^ \n]+", f"{key} = {value}", text, flags=re.MULTILINE)
+        assert n == 1
     return text
 
 
@@ -60,16 +63,24 @@ def test_every_block_is_of_a_kind_that_is_tested_here_and_parses() -> None:
 
 @pytest.mark.slow
 @pytest.mark.wheel
-def test_the_pages_pipeline_passes_the_check_of_the_installed_wheel(device: Path, bundle_path: Path) -> None:
-    path = bundle_path.parent / "garden.toml"
-    path.write_text(with_bundle(bundle_path), encoding="utf-8")
-    done = wheels.run(device.parent / "labous", "run", "--check", path, cwd=bundle_path.parent)
+def test_the_pages_pipeline_passes_the_check_of_the_installed_wheel(wheel: Path, bundle_path: Path) -> None:
+    try:
+        import sounddevice  # noqa: F401
+    except OSError:
+        assert "LABOUS_REQUIRE_STATION" not in os.environ
+        pytest.skip("PortAudio (libportaudio2) is not here: the page's pipeline was not checked by an installed wheel")
+    (extras,) = set(re.findall(r"\.whl\[([a-z,]+)\]", PAGE))
+    folder = bundle_path.parent
+    labous = wheels.environment(folder / "venv", wheel, extras, "requirements.lock").parent / "labous"
+    (folder / "garden.toml").write_text(with_bundle(bundle_path), encoding="utf-8")
+    (folder / "token").write_text("s3cr3t", encoding="utf-8")
+    done = wheels.run(labous, "run", "--check", folder / "garden.toml", cwd=folder)
     wanted = [step["type"] for step in tomllib.loads(pipeline())["node"]]
     table = done.stdout.partition("\n\n")[2].splitlines()[1 : 1 + len(wanted)]
     assert [line.split()[1] for line in table] == wanted
     assert "inserted" not in done.stdout
-    assert done.stdout.endswith("This would run; devices, servers and folders were not tried.\n")
-    assert json.loads(wheels.run(device.parent / "labous", "run", "--schema").stdout)["title"] == "Labous pipeline"
+    assert "This would run" in done.stdout.splitlines()[-1]
+    assert json.loads(wheels.run(labous, "run", "--schema").stdout)["title"] == "Labous pipeline"
 
 
 def test_the_pages_pipeline_hears_a_recording(bundle_path: Path, wav: Path) -> None:

@@ -497,6 +497,7 @@ def test_a_tls_receiver_that_hangs_is_left_when_the_station_stops(
         assert not [t for t in threading.enumerate() if t.name.startswith("labous-http")]
 
 
+@pytest.mark.slow
 def test_comes_back_after_ten_thousand_queued(
     station: Callable[..., Station], capsys: pytest.CaptureFixture[str]
 ) -> None:

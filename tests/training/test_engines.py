@@ -69,6 +69,7 @@ def test_a_missing_environment_is_a_row_with_its_reason(monkeypatch: pytest.Monk
     assert table.max_abs_difference.isna().all()
 
 
+@pytest.mark.slow
 def test_a_missing_engine_is_an_error_where_all_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TFLITE_PYTHON_VARIABLE, "/nowhere/bin/python")
     monkeypatch.setenv(REQUIRE_VARIABLE, "1")
@@ -107,6 +108,7 @@ def test_a_file_that_is_none_is_an_error_of_the_engine(name: str) -> None:
     assert not isinstance(caught.value, EngineUnavailable)
 
 
+@pytest.mark.slow
 def test_nan_logits_and_other_shapes_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("onnxruntime")
     monkeypatch.delenv(REQUIRE_VARIABLE, raising=False)

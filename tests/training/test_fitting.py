@@ -70,14 +70,15 @@ def test_with_nothing_to_validate_on_the_last_epoch_is_kept(tmp_path, team):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "told",
     [
         {"ema": 0.9},
-        pytest.param({}, marks=pytest.mark.slow),
-        pytest.param({"precision": "mixed_float16"}, marks=pytest.mark.slow),
-        pytest.param({"taught": True, "optimizer": "muon"}, marks=pytest.mark.slow),
-        pytest.param({"precision": "mixed_float16", "optimizer": "muon"}, marks=pytest.mark.slow),
+        {},
+        {"precision": "mixed_float16"},
+        {"taught": True, "optimizer": "muon"},
+        {"precision": "mixed_float16", "optimizer": "muon"},
     ],
     ids=str,
 )
@@ -228,6 +229,7 @@ def test_the_loss_is_the_mean_over_the_whole_and_the_parts(tmp_path, team):
     assert trainee.step(batch) == pytest.approx(float((each * batch.weights).mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_embedding_is_learnt_beside_the_labels_and_not_kept(tmp_path, team):
     whole = training(tmp_path, team, taught=True, epochs=6, steps_per_epoch=16, patience=6, learning_rate=0.01)
     history = whole.train(tmp_path / "checkpoint")
