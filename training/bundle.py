@@ -16,8 +16,11 @@ import pandas as pd
 
 from labous import __version__
 from labous.archive import write_checksums
+from labous.bundle import read_labels
 from labous.manifest import SCHEMA_VERSION
 from labous.mel.abi import ABI_VERSION
+from labous.station.occurrence import FILE as OCCURRENCE
+from training import occurrence
 from training.config import Settings, stage_main
 from training.console import say
 from training.errors import StageError
@@ -68,21 +71,35 @@ def _assemble(settings: Settings, place: Path) -> None:
     licences = _licences(settings)
     manifest = _manifest(settings, models, metrics, summary)
     manifest["teacher"] = read_json(settings.paths.fit / "fit.json").get("teacher")
-    manifest["licence"] = licence_line(licences, manifest["teacher"])
+    labels = _read(prepared / "labels.csv")
+    weekly, manifest["occurrence"] = _occurrence(settings, labels)
+    manifest["licence"] = licence_line(licences, manifest["teacher"], manifest["occurrence"])
     contents: dict[str, bytes] = {
         "manifest.json": _json(manifest),
         "metrics.json": _json(metrics),
         "model.onnx": _read(exported / "model.onnx"),
         "melspec.wasm": importlib.resources.files("labous").joinpath("melspec.wasm").read_bytes(),
-        "labels.csv": _read(prepared / "labels.csv"),
+        "labels.csv": labels,
         "golden/golden.npz": golden,
         "MODEL_CARD.md": model_card(
             manifest, metrics, read_per_label(validated / "per_label.csv"), licences, summary["recordists_unknown"]
         ).encode(),
         **{file: models[name] for name, file in _MODELS.items()},
+        **weekly,
     }
     for name, content in contents.items():
         (place / name).write_bytes(content)
+
+
+def _occurrence(settings: Settings, labels: bytes) -> tuple[dict[str, bytes], dict[str, Any] | None]:
+    """The table of weekly occurrence by its name, and what the manifest tells of it; nothing if not asked for."""
+    given, least = settings.bundle.occurrence, settings.bundle.least_checklists
+    if not given:
+        return {}, None
+    content, told = occurrence.table(given, read_labels(labels, "labels.csv", "prepare the data again"), least)
+    for source in told:
+        say(f"          {source.sentence()}")
+    return {OCCURRENCE: content}, {"least_checklists": least, "sources": [source.to_dict() for source in told]}
 
 
 def _licences(settings: Settings) -> pd.Series:

@@ -26,6 +26,7 @@ from labous.errors import LabousError
 from labous.frontend import Frontend
 from training import interrupts
 from training.errors import ConfigError
+from training.occurrence import Source, sources
 from training.sweeps import is_sweep, places
 
 if TYPE_CHECKING:
@@ -121,11 +122,18 @@ class Paths:
 
 @dataclasses.dataclass(frozen=True)
 class BundleSettings:
-    """The bundle's name (None: after the data set), its version, and its place."""
+    """The bundle's name (None: after the data set), its version, its place, and what tells it of weekly occurrence."""
 
     name: str | None
     version: str
     dir: Path
+    occurrence: tuple[Source, ...]
+    least_checklists: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "occurrence", sources(self.occurrence))
+        if self.least_checklists < 1:
+            raise ConfigError(f"bundle.least_checklists is {self.least_checklists}; it must be at least 1.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training import interrupts
+from training import interrupts, occurrence
 from training.config import Settings
 from training.console import say_stage
 from training.errors import StageError
@@ -155,6 +155,7 @@ BUNDLE = Stage(
         "training/golden.py",
         "training/model_card.py",
         "training/metrics.py",
+        "training/occurrence.py",
         "training/prepared.py",
         "training/results.py",
         "training/tflite_file.py",
@@ -254,6 +255,8 @@ def stage_key(stage: Stage, settings: Settings) -> str:
     parts["code"] = {name: code_digest(ROOT / name) for name in stage.code}
     if stage.name == "prepare":
         parts["data"] = settings.dataset.revision()
+    if stage is BUNDLE:
+        parts["occurrence"] = occurrence.digest(settings.bundle.occurrence)
     parts["after"] = {name: _left_by(STAGES[name], settings) for name in stage.after}
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

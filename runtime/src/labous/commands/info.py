@@ -8,6 +8,7 @@ import dataclasses
 from labous.bundle import Bundle
 from labous.columns import aligned, table
 from labous.manifest import Detection, Teacher
+from labous.station.occurrence import FILE as OCCURRENCE
 
 _METRICS = ("macro_roc_auc", "cmap", "top1", "row_f1", "ece")
 
@@ -36,6 +37,11 @@ def _lines(bundle: Bundle) -> list[str]:
                 ("revision", f"code {manifest.revision.code}, data {manifest.revision.data}"),
                 ("mel module", f"{manifest.mel.file}, ABI version {manifest.mel.abi_version}"),
                 *([] if manifest.licence is None else [("licence", manifest.licence)]),
+                *(
+                    [("occurrence", f"by place and week, for a station: {OCCURRENCE}")]
+                    if OCCURRENCE in bundle.files
+                    else []
+                ),
             ]
         ),
         *_teacher_lines(manifest.teacher),

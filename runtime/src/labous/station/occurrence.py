@@ -22,7 +22,9 @@ FILE = "occurrence.csv"
 WEEKS = 48
 """In a year: four of each month, the last of which has the days from the 22nd on, as eBird counts them."""
 
-_HEADER = ["ebird_code", "latitude", "longitude", *(f"week_{n}" for n in range(1, WEEKS + 1))]
+HEADER = ["ebird_code", "latitude", "longitude", *(f"week_{n}" for n in range(1, WEEKS + 1))]
+"""The table's first row."""
+
 _EARTH_KM = 6371.0
 _SUGGESTIONS = 3
 
@@ -165,8 +167,8 @@ def _rows(content: bytes) -> Iterable[tuple[str, Place | None, list[float]]]:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise BundleError(f"{FILE} is not a UTF-8 table ({error}); export the bundle again.") from error
-    if not rows or rows[0] != _HEADER:
-        raise BundleError(f"{FILE}: its first line must be {','.join(_HEADER[:4])},…; export the bundle again.")
+    if not rows or rows[0] != HEADER:
+        raise BundleError(f"{FILE}: its first line must be {','.join(HEADER[:4])},…; export the bundle again.")
     for number, row in enumerate(rows[1:], 2):
         try:
             code, latitude, longitude, *weeks = row
