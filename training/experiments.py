@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import dataclasses
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from training.config import CONF_DIR, compose, told_in_a_sentence
+from training.config import CONF_DIR, Settings, compose, told_in_a_sentence
 from training.console import console, say
 from training.errors import ConfigError, StageError
 from training.files import written_beside
@@ -29,6 +30,7 @@ from training.teacher.settings import BirdNetTeacher
 
 PLACE = Path("outputs/experiments")
 PEERS = "teacher"
+_PEERS_FILE = "peers.npz"
 _ENGINES = {"float32": "float32", "int8": "int8", "birdnet": "BirdNET", "logistic_regression": "regression"}
 _METRICS = {"macro_roc_auc": "macro ROC-AUC", "cmap": "cmAP", "top1": "top-1"}
 _LAST_LINES = 5
@@ -49,12 +51,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show(table)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Fold:
+    """One run: a fold of an experiment.
+
+    Attributes:
+        title: as it is told.
+        overrides: of conf/, which it is run with.
+        settings: what they make.
+    """
+
+    title: str
+    overrides: list[str]
+    settings: Settings
+
+    @classmethod
+    def of(cls, name: str, fold: int, folds: int, overrides: Sequence[str]) -> _Fold:
+        """Compose it.
+
+        Raises:
+            ConfigError: an override is wrong.
+        """
+        words = _overrides(name, fold, folds, overrides)
+        return cls(f"{name}, fold {fold}", words, compose(words))
+
+    def run(self, stages: Sequence[str], threads: str | None = None) -> None:
+        """Run stages, one after the other.
+
+        Raises:
+            StageError: one failed.
+        """
+        for stage in stages:
+            _python(f"training.{stage}", self.overrides, f"{self.title}: {stage}", threads)
+
+    def hear_peers(self) -> None:
+        """Let the teacher itself hear what was held out, unless it has."""
+        if not (self.settings.paths.validate / _PEERS_FILE).exists():
+            _python("training.teacher.peers", self.overrides, f"{self.title}: {PEERS}")
+
+
 def run(names: Sequence[str], folds: int, jobs: int, overrides: Sequence[str], *, peers: bool = False) -> pd.DataFrame:
     """Run what has not been run, and pool the folds.
 
     Returns:
-        A row per experiment, engine and condition: experiment, engine, kind, rows, and each metric with the ends of its
-        95 % interval.
+        A row per experiment, engine and condition: experiment, engine, kind, rows, each metric with the ends of its
+        interval, and interval_level.
 
     Raises:
         ConfigError: there is no such experiment, or an override is wrong.
@@ -66,24 +107,20 @@ def run(names: Sequence[str], folds: int, jobs: int, overrides: Sequence[str], *
     for name in names:
         if name not in known:
             raise ConfigError(f"There is no experiment {name}; conf/experiment has {', '.join(known)}.")
-    work = [(name, fold) for name in names for fold in range(folds)]
     told = {name: _meant_for(name, overrides) for name in names}
-    for name, fold in work:
-        compose(_overrides(name, fold, folds, told[name]))  # what is wrong is told before anything is run
-    for name, fold in work:  # one after another: folds share what the teacher says, and each uses all cores for it
-        _stages(("prepare", "teach"), name, fold, folds, told[name])
+    # all of them first, so that what is wrong is told before anything is run
+    runs = {name: [_Fold.of(name, fold, folds, told[name]) for fold in range(folds)] for name in names}
+    every = [fold for name in names for fold in runs[name]]
+    for fold in every:  # one after another: folds share what the teacher says, and each uses all cores for it
+        fold.run(("prepare", "teach"))
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        list(
-            pool.map(
-                lambda job: _stages(("fit", "export", "validate"), job[0], job[1], folds, told[job[0]], threads), work
-            )
-        )
+        list(pool.map(lambda fold: fold.run(("fit", "export", "validate"), threads), every))
         if peers:
-            list(pool.map(lambda fold: _peers(names[-1], fold, folds, told[names[-1]]), range(folds)))
-    rows = [row for name in names for row in _rows(name, folds, told[name], "scores.npz")]
+            list(pool.map(_Fold.hear_peers, runs[names[-1]]))
+    rows = [row for name in names for row in _rows(name, runs[name], "scores.npz")]
     if peers:
-        rows += _rows(names[-1], folds, told[names[-1]], "peers.npz", title=PEERS)
+        rows += _rows(PEERS, runs[names[-1]], _PEERS_FILE)
     table = pd.DataFrame(rows)
     with written_beside(PLACE / "results.csv") as beside:
         table.to_csv(beside, index=False, float_format="%.4f")
@@ -113,19 +150,6 @@ def _overrides(name: str, fold: int, folds: int, overrides: Sequence[str]) -> li
     ]
 
 
-def _stages(
-    stages: Sequence[str], name: str, fold: int, folds: int, overrides: Sequence[str], threads: str | None = None
-) -> None:
-    for stage in stages:
-        title = f"{name}, fold {fold}: {stage}"
-        _python(f"training.{stage}", _overrides(name, fold, folds, overrides), title, threads)
-
-
-def _peers(name: str, fold: int, folds: int, overrides: Sequence[str]) -> None:
-    if not (PLACE / name / f"fold{fold}" / "validate" / "peers.npz").exists():
-        _python("training.teacher.peers", _overrides(name, fold, folds, overrides), f"{PEERS}, fold {fold}")
-
-
 def _python(module: str, overrides: list[str], title: str, threads: str | None = None) -> None:
     say(f"{title} …")
     few = {} if threads is None else {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -138,19 +162,19 @@ def _python(module: str, overrides: list[str], title: str, threads: str | None =
         raise StageError(f"{title}: {last or f'exit status {done.returncode}'}")
 
 
-def _rows(name: str, folds: int, overrides: Sequence[str], file: str, title: str | None = None) -> list[dict[str, Any]]:
-    settings = [compose(_overrides(name, fold, folds, overrides)) for fold in range(folds)]
-    found = pooled([s.paths.validate / file for s in settings], settings[0].evaluate.bootstrap)
+def _rows(name: str, runs: Sequence[_Fold], file: str) -> list[dict[str, Any]]:
+    bootstrap = runs[0].settings.evaluate.bootstrap
+    found = pooled([run.settings.paths.validate / file for run in runs], bootstrap)
     rows = []
     for engine, kinds in found.items():
         if engine not in _ENGINES:
             continue
         for kind, metrics in kinds.items():
-            row = {"experiment": title or name, "engine": engine, "kind": kind, "rows": metrics["rows"]}
+            row = {"experiment": name, "engine": engine, "kind": kind, "rows": metrics["rows"]}
             for metric in _METRICS:
                 low, high = metrics["intervals"][metric]
                 row |= {metric: metrics[metric], f"{metric}_low": low, f"{metric}_high": high}
-            rows.append(row)
+            rows.append(row | {"interval_level": bootstrap.level})
     return rows
 
 
@@ -166,7 +190,8 @@ def show(table: pd.DataFrame) -> None:
         cells = {row["kind"]: row for row in rows.to_dict("records")}
         values = [_cell(cells.get(kind)) for kind in kinds]
         shown.add_row(str(name), _ENGINES[str(engine)], *(value for value, _ in values))
-        shown.add_row("", "  95 %", *(interval for _, interval in values), style="dim")
+        level = f"  {100 * rows.interval_level.iloc[0]:g} %"
+        shown.add_row("", level, *(interval for _, interval in values), style="dim")
     console.print(shown)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -35,6 +36,11 @@ def code_digest(*places: Path) -> str:
             if place.is_file() or (file.suffix in _SOURCE and "__pycache__" not in file.parts):
                 digest.update(f"{file.relative_to(place.parent).as_posix()} {sha256_of_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+def short_hash(identity: object) -> str:
+    """A name for what these plain values decide: 20 hex digits of their hash."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:20]
 
 
 @contextlib.contextmanager

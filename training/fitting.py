@@ -23,6 +23,7 @@ from training.feeding import Feed
 from training.files import write_text
 from training.metrics import Metrics, measure
 from training.optimizers import OPTIMIZERS, make_optimizer
+from training.prepared import recording_truth
 from training.sampler import Sampler
 from training.strategies import STRATEGIES, Team
 from training.trainee import PRECISIONS, Trainee
@@ -71,7 +72,12 @@ class Fit:
             raise ConfigError(f"fit.label_smoothing is {self.label_smoothing}; it must be at least 0 and below 1.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"fit.ema is {self.ema}; it must lie between 0 and 1, or be null.")
-        ratings = [rating for rating, _ in self._rating_points()]
+        for point in self.rating_weight:
+            if not isinstance(point, Sequence) or len(point) != 2 or not all(isinstance(n, int | float) for n in point):
+                raise ConfigError(
+                    f"fit.rating_weight is {self.rating_weight}; write points [[rating, weight], …], or []."
+                )
+        ratings = [rating for rating, _ in self.rating_weight]
         if ratings != sorted(set(ratings)) or any(weight < 0 for _, weight in self.rating_weight):
             raise ConfigError(
                 f"fit.rating_weight is {list(self.rating_weight)}; let ratings rise, and weights not be negative."
@@ -89,14 +95,6 @@ class Fit:
             steps=self.epochs * self.steps_per_epoch,
             warmup=self.warmup_epochs * self.steps_per_epoch,
         )
-
-    def _rating_points(self) -> Sequence[Sequence[float]]:
-        for point in self.rating_weight:
-            if not isinstance(point, Sequence) or len(point) != 2 or not all(isinstance(n, int | float) for n in point):
-                raise ConfigError(
-                    f"fit.rating_weight is {self.rating_weight}; write points [[rating, weight], …], or []."
-                )
-        return self.rating_weight
 
 
 def train(
@@ -142,7 +140,7 @@ def train(
                 history.append({"epoch": epoch + 1, "loss": loss, **scores})
                 if team.is_chief:
                     write_checkpoint(checkpoint, trainee.state(), history, key, kept if better else None)
-                    say(f"          epoch {epoch + 1:3}  loss {loss:.4f}{_told(scores)}{'  *' if better else ''}")
+                    say(f"          epoch {epoch + 1:3}  loss {loss:.4f}{_told(scores, better)}")
         finally:
             feed.close()
     if team.is_chief and timing.epochs:
@@ -151,10 +149,11 @@ def train(
     return history
 
 
-def _told(scores: dict[str, float]) -> str:
+def _told(scores: dict[str, float], better: bool) -> str:
     if not scores:
         return ""
-    return "  valid cmAP {cmap:.3f}  ROC-AUC {macro_roc_auc:.3f}  top-1 {top1:.3f}".format(**scores)
+    told = "  valid cmAP {cmap:.3f}  ROC-AUC {macro_roc_auc:.3f}  top-1 {top1:.3f}".format(**scores)
+    return f"{told}  *" if better else told
 
 
 def _epoch(trainee: Trainee, feed: Feed, told: Fit, epoch: int) -> float:
@@ -194,7 +193,8 @@ class _Timing:
 
 
 class Validation:
-    """Recording-level scores (the highest of a recording's windows) on the validation share.
+    """Recording-level scores (the highest of a recording's windows) on the validation share, against the truth that the
+    figures have (:func:`training.prepared.recording_truth`).
 
     Windows are read anew for each score, some recordings at a time, so that memory does not grow with the data set.
     """
@@ -206,7 +206,7 @@ class Validation:
             raise StageError("No recording is left for validation; raise split.valid or add recordists.")
         self._paths = [place / name for name in recordings.feature]
         self._n_frames, self._most = n_frames, windows_per_recording
-        self._truth = np.array([[code == primary for code in codes] for primary in recordings.primary_label])
+        self._truth = recording_truth(recordings, codes)
 
     def measure(self, model: keras.Model) -> Metrics:
         """Metrics of a model's logits; only those of their ranking mean something."""

@@ -23,13 +23,16 @@ _TITLES = {
 _LICENCES_SHOWN = 6
 
 
-def licence_line(licences: pd.Series, teacher: Mapping[str, str] | None) -> str:
-    """What the manifest says of licences, in a line: the recordings', and a teacher's, which may bind more."""
+def licence_line(
+    licences: pd.Series, teacher: Mapping[str, str] | None, occurrence: Mapping[str, Any] | None = None
+) -> str:
+    """What the manifest says of licences, in a line: the recordings', a teacher's and eBird's, which may bind more."""
     most = licences.sort_values(ascending=False, kind="stable")
     shown = [f"{licence or 'not stated'} ({count})" for licence, count in most.head(_LICENCES_SHOWN).items()]
     more = f" and {len(most) - _LICENCES_SHOWN} others" if len(most) > _LICENCES_SHOWN else ""
     recordings = f"recordings trained on: {', '.join(shown)}{more}"[:700] if shown else "recordings: not stated"
-    return f"{recordings}; teacher {teacher['name']}: {teacher['licence']}" if teacher else recordings
+    taught = f"; teacher {teacher['name']}: {teacher['licence']}" if teacher else ""
+    return f"{recordings}{taught}{'; weekly occurrence: eBird, under its terms of use' if occurrence else ''}"
 
 
 def model_card(
@@ -67,7 +70,7 @@ a window, {small["bytes"] / 1000:.0f} kB in int8.
 Licences of the recordings trained on:
 
 {granted}
-{_teacher(manifest.get("teacher"))}
+{_teacher(manifest.get("teacher"))}{_occurrence(manifest.get("occurrence"), len(per_label))}
 {_quality(metrics)}
 
 ## Species
@@ -83,9 +86,7 @@ Licences of the recordings trained on:
 - {_meaning(metrics, manifest["detection"])}
 - Species that are not in the table are heard as one that is, or as nothing.
 - Labels of whole recordings were taken to hold for their liveliest windows.
-- Held-out recordings come from the same collection as the training ones; a new place, microphone or season is harder.
-- Where a species was tested on few rows, its figures say little: read the intervals, not the third digit.
-"""
+{_few_and_alike(metrics)}"""
 
 
 def _teacher(teacher: Mapping[str, str] | None) -> str:
@@ -95,9 +96,41 @@ def _teacher(teacher: Mapping[str, str] | None) -> str:
     return f"\n## Teacher\n\n{told}\n"
 
 
+def _occurrence(occurrence: Mapping[str, Any] | None, species: int) -> str:
+    if not occurrence:
+        return ""
+    rows = "\n".join(
+        f"| {_code(source['file'])} | {source['latitude']:g}, {source['longitude']:g} | {source['checklists']:,} "
+        f"| {source['species']} of {species} |"
+        for source in occurrence["sources"]
+    )
+    return f"""
+## Place and season
+
+A station reports a species only in weeks in which it is met near it, as `occurrence.csv` tells. That is made from
+eBird's bar charts:
+
+| file | taken for (latitude, longitude) | checklists | species |
+| --- | --- | --- | --- |
+{rows}
+
+A week with fewer than {occurrence["least_checklists"]} checklists leans on the weeks around it. Species without a row
+are reported all year. How often people list a bird is not how often a microphone hears it.
+
+Cite it: eBird, an online database of bird distribution and abundance, Cornell Lab of Ornithology, Ithaca, New York,
+https://ebird.org. eBird's data are under terms of use of their own and are not to be passed on as data: see
+eBird's terms before this bundle goes to anybody else.
+"""
+
+
+def _code(text: str) -> str:
+    """As code in a cell of a table."""
+    return "`" + text.replace("`", "'").replace("|", "/") + "`"
+
+
 def _quality(metrics: Mapping[str, Any]) -> str:
     if metrics["rows_of"] is None:
-        return "## Quality\n\nNot measured: nothing was held out of training."
+        return "## Quality\n\nNot measured: nothing was held out to test on."
     int8 = metrics["int8"]
     rows = "\n".join(
         f"| {_TITLES[name]} | " + " | ".join(_number(metrics[engine][name]) for engine in _ENGINES)
@@ -172,6 +205,16 @@ def _meaning(metrics: Mapping[str, Any], detection: Mapping[str, Any]) -> str:
     return (
         "Probabilities were calibrated on the validation share, where the highest window stands for a whole "
         f"recording{measured}. Where birds are rarer than there, a probability overstates."
+    )
+
+
+def _few_and_alike(metrics: Mapping[str, Any]) -> str:
+    if metrics["rows_of"] is None:
+        return "- How good it is, nobody has measured: try it on recordings of your own first.\n"
+    return (
+        "- Held-out recordings come from the same collection as the training ones; a new place, microphone or season "
+        "is harder.\n"
+        "- Where a species was tested on few rows, its figures say little: read the intervals, not the third digit.\n"
     )
 
 

@@ -131,6 +131,8 @@ def _tell(summary: dict[str, Any], place: Path) -> None:
     counts = ", ".join(f"{n} {name}" for name, n in summary["recordings_by_split"].items())
     total = f"{summary['recordings']} recordings of {summary['species']} species, {summary['hours']:.2f} h"
     say(f"          {total} ({counts})")
+    if TEST not in {*summary["recordings_by_split"], *summary["soundscape_rows_by_split"]}:
+        say("          nothing is held out to test on: quality will not be measured", style="yellow")
     for part, codes in summary["species_without"].items():
         say(f"          no {part} recording of {', '.join(codes)}: too few recordists", style="yellow")
     if summary["recordists_unknown"]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from training.errors import StageError
 
@@ -57,6 +60,26 @@ def read_prepared(place: Path, root: str | Path) -> tuple[pd.DataFrame, pd.DataF
     recordings["secondary_labels"] = recordings.secondary_labels.str.split()
     soundscapes["labels"] = soundscapes["labels"].str.split()
     return recordings, soundscapes, labels
+
+
+def recording_truth(recordings: pd.DataFrame, codes: Sequence[str]) -> NDArray[np.bool_]:
+    """Which species are in each recording, bool [n_recordings, n_labels]: those of its primary and secondary labels.
+
+    The secondary ones were heard by the recordist as well, so a network that finds them is right. All that is scored by
+    recordings has its truth from here (the choice of an epoch, of calibration, thresholds and rules, and the figures),
+    so that what is chosen is good at what is measured.
+
+    Args:
+        recordings: columns primary_label and secondary_labels, as :func:`read_prepared` gives them.
+        codes: labels in the order of the columns.
+    """
+    named = zip(recordings.primary_label, recordings.secondary_labels, strict=True)
+    return truth_of([(primary, *others) for primary, others in named], codes)
+
+
+def truth_of(labels: Iterable[Collection[str]], codes: Sequence[str]) -> NDArray[np.bool_]:
+    """Which labels each row has, bool [n_rows, n_labels]."""
+    return np.array([[code in row for code in codes] for row in labels], bool).reshape(-1, len(codes))
 
 
 def read_backgrounds(place: Path, root: str | Path) -> pd.DataFrame:

@@ -118,7 +118,9 @@ def page(
     """
     measured = metrics["rows_of"] is not None
     sections = {
-        "Quality": _quality(metrics) if measured else "<p>Nothing was held out: quality was not measured.</p>",
+        "Quality": _quality(metrics)
+        if measured
+        else '<p class="warn">Nothing was held out to test on: quality was not measured.</p>',
         "Species": _species(tables["per_label"], images),
         "Precision, recall and calibration": _curves(metrics, images) if measured else "",
         "Taken for another": _confusions(tables["confusions"], images) if "pairs" in images else "",
@@ -231,7 +233,8 @@ def _species(per_label: pd.DataFrame, images: Mapping[str, str]) -> str:
         "false_alarms_per_hour": ("alarms / h", ".1f"),
     }
     names = {"common_name": "species"}
-    shown = per_label[[*names, *numbers]].rename(columns=names | {key: title for key, (title, _) in numbers.items()})
+    shown = per_label[[*names, *numbers]].dropna(axis="columns", how="all")  # what was not measured
+    shown = shown.rename(columns=names | {key: title for key, (title, _) in numbers.items()})
     picture = _image(images["species"], "average precision by species") if "species" in images else ""
     return picture + _table(shown, dict(numbers.values()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from labous.detect import Confirmation
 from training.metrics import Scores, Truth, Values
+from training.prepared import recording_truth, truth_of
 
 _SLACK_SECONDS = 1e-3
 Times = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -61,14 +62,13 @@ class RowSet:
 
 
 def recording_rows(recordings: pd.DataFrame, times: Mapping[str, Times], codes: list[str]) -> RowSet:
-    """A row a recording: its primary and secondary labels, and all of its windows."""
-    labels = [[p, *s] for p, s in zip(recordings.primary_label, recordings.secondary_labels, strict=True)]
+    """A row a recording: the species that its labels name, and all of its windows."""
     return RowSet(
         list(recordings.recording_id),
         _groups(recordings),
         list(recordings.recording_id),
         list(recordings.path),
-        _truth(labels, codes),
+        recording_truth(recordings, codes),
         [np.arange(len(times[path][0])) for path in recordings.path],
     )
 
@@ -88,7 +88,7 @@ def soundscape_rows(
         list(soundscapes.recording_id),
         list(soundscapes.recording_id),
         list(soundscapes.path),
-        _truth(list(soundscapes["labels"]), codes),
+        truth_of(soundscapes["labels"], codes),
         inside,
     )
 
@@ -174,7 +174,3 @@ def held_out(
 def _groups(table: pd.DataFrame) -> list[str]:
     """The recordist of each row; the recording itself where nobody is named."""
     return list(table.author.where(table.author != "", table.recording_id))
-
-
-def _truth(labels: Sequence[Sequence[str]], codes: list[str]) -> Truth:
-    return np.array([[code in row for code in codes] for row in labels], bool).reshape(-1, len(codes))

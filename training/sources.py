@@ -120,16 +120,13 @@ class Recordings:
         return window_at(segments, n_frames, *starts[-1], stretch)
 
     def _promise(self, row: int, segment: int, start: float, stretch: float) -> float:
-        if self._opinion is None:
-            return liveliness(self._open(row), self._frontend.n_frames, segment, start, stretch)
-        return self._said(self._opinion, row, segment, start, stretch)
-
-    def _said(self, opinion: Opinion, row: int, segment: int, start: float, stretch: float) -> float:
         frontend = self._frontend
+        if self._opinion is None:
+            return liveliness(self._open(row), frontend.n_frames, segment, start, stretch)
         # segments follow each other window by window; one alone is as long as the recording
         begins = segment * frontend.window_samples / frontend.sample_rate
         begins += start * frontend.hop_length / frontend.sample_rate
-        return opinion(self._ids[row], begins, begins + stretch * frontend.window_samples / frontend.sample_rate)
+        return self._opinion(self._ids[row], begins, begins + stretch * frontend.window_samples / frontend.sample_rate)
 
 
 class Backgrounds:

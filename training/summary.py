@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,7 +12,7 @@ from rich.table import Table
 from training.config import Settings
 from training.console import console, say
 from training.report_page import kind_name, kinds_in, shown_alarms
-from training.results import read_metrics
+from training.results import read_json, read_metrics
 
 _ROWS = (
     ("macro ROC-AUC", "macro_roc_auc"),
@@ -39,8 +38,7 @@ def show(settings: Settings) -> None:
     """Print what was trained on, how good each file is, what it costs, and where the bundle is."""
     place = settings.bundle.dir
     metrics = read_metrics(settings.paths)
-    manifest = json.loads((place / "manifest.json").read_text())
-    prepared = json.loads((settings.paths.prepared / "summary.json").read_text())
+    manifest, prepared = read_json(place / "manifest.json"), read_json(settings.paths.prepared / "summary.json")
     split = ", ".join(f"{n} {name}" for name, n in prepared["recordings_by_split"].items())
     say(f"\n{manifest['name']} {manifest['version']}", style="bold")
     if prepared["synthetic"]:
@@ -48,7 +46,9 @@ def show(settings: Settings) -> None:
     skipped = f", {prepared['skipped']} skipped" if prepared["skipped"] else ""
     counts = f"{prepared['species']} species, {prepared['recordings']} recordings, {prepared['hours']:.2f} hours"
     say(f"{counts} ({split}){skipped}")
-    _quality(metrics, manifest)
+    if metrics["rows_of"] is None:
+        say("quality not measured: nothing was held out to test on", style="yellow")
+    _figures(metrics, manifest["models"])
     _parity(metrics)
     _engines(pd.read_csv(settings.paths.validate / "engines.csv"))
     say(f"report {settings.paths.report / 'report.html'}")
@@ -72,36 +72,35 @@ def _parity(metrics: dict[str, Any]) -> None:
         )
 
 
-def _quality(metrics: dict[str, Any], manifest: dict[str, Any]) -> None:
+def _figures(metrics: dict[str, Any], models: dict[str, Any]) -> None:
+    """How good each file is, and what it costs; of nothing measured, the costs alone."""
+    kinds = kinds_in(metrics)
+    columns = _COLUMNS if kinds else [column for column in _COLUMNS if column[1] in models]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", *(title for title, _ in _COLUMNS), f"{100 * metrics['interval_level']:g} %, int8"):
-        table.add_column(column, justify="right" if column else "left")
+    table.add_column("")
+    for title, _ in columns:
+        table.add_column(title, justify="right")
+    if kinds:
+        table.add_column(f"{100 * metrics['interval_level']:g} %, int8", justify="right")
     alarms = tuple((title, name) for name, title in shown_alarms(metrics).items())
-    for kind in kinds_in(metrics):
+    for kind in kinds:
         background, noisy = kind == "background", "_" in kind
         name = kind_name(kind).removeprefix("recordings, ") if noisy else f"held-out {kind_name(kind)}"
         table.add_row(f"[bold]{name}[/], {metrics['int8'][kind]['rows']} rows")
         for title, name in alarms if background else _IN_NOISE if noisy else _ROWS:
-            values = [metrics.get(engine, {}).get(kind, {}).get(name) for _, engine in _COLUMNS]
+            values = [metrics.get(engine, {}).get(kind, {}).get(name) for _, engine in columns]
             form = ".1f" if background else ".3f"
             ends = metrics["int8"][kind]["intervals"][name]
             shown = ["–" if v is None else format(v, form) for v in (*values, *ends)]
             table.add_row(f"  {title}", *shown[:-2], "–" if ends[0] is None else f"{shown[-2]} – {shown[-1]}")
-    if metrics["rows_of"] is None:
-        table.add_row("[bold]quality[/]: not measured, since nothing was held out")
-    models = manifest["models"]
     table.add_row("[bold]cost[/]")
-    table.add_row("  parameters", *_costs(models, "parameters"))
-    table.add_row("  MACs per window", *_costs(models, "macs"))
-    table.add_row("  bytes", "", *(f"{models[name]['bytes']:,}" for name in ("float32", "int8")))
+    for title, name in (("parameters", "parameters"), ("MACs per window", "macs"), ("bytes", "bytes")):
+        # the converter folds batch normalisation, so what Keras counts is not what is shipped
+        costs = (f"{models[engine][name]:,}" if engine in models else "" for _, engine in columns)
+        table.add_row(f"  {title}", *costs)
     console.print(table)
     if metrics["wheel_status"] != "ok":
         say(f"installed wheel {metrics['wheel_status']}", style="yellow")
-
-
-def _costs(models: dict[str, Any], name: str) -> list[str]:
-    # the converter folds batch normalisation, so what Keras counts is not what is shipped
-    return ["", *(f"{models[engine][name]:,}" for engine in ("float32", "int8"))]
 
 
 def _engines(engines: pd.DataFrame) -> None:

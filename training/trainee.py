@@ -44,12 +44,12 @@ class Trainee:
         optimizer: Callable[[], keras.optimizers.Optimizer],
         team: Team,
         *,
-        precision: str = "float32",
-        ema: float | None = None,
+        precision: str,
+        ema: float | None,
         batch_size: int,
-        parts: Sequence[tuple[float, float]] = (),
-        embedding_size: int = 0,
-        embedding_weight: float = 1.0,
+        parts: Sequence[tuple[float, float]],
+        embedding_size: int,
+        embedding_weight: float,
     ) -> None:
         import keras
         import tensorflow as tf

@@ -156,6 +156,11 @@ def _smooth(logits: Mapping[str, Scores], weight: float) -> dict[str, Scores]:
 def _decide(told: Evaluate, valid: dict[str, RowSet], heard: dict[str, Heard], n_labels: int) -> Detection:
     """Smoothing, calibration, thresholds and confirmation, from the float32 file on the validation share."""
     if not any(rows.truth.any() for rows in valid.values()):
+        say(
+            f"          no bird is held out to choose by: every threshold is {told.plain_threshold:g}, and "
+            "probabilities are the model's own",
+            style="yellow",
+        )
         return Detection.plain(n_labels, told.plain_threshold)
     logits = {path: h.logits["float32"] for path, h in heard.items()}
     birds = [rows for kind, rows in valid.items() if kind != BACKGROUND]
@@ -265,7 +270,7 @@ def _arrays(
 
 def _tell(metrics: dict[str, Any]) -> None:
     if metrics["rows_of"] is None:
-        say("          nothing was held out: quality is not measured", style="yellow")
+        say("          nothing was held out to test on: quality is not measured", style="yellow")
         return
     said = "  ".join(f"{engine} {metrics[engine]['macro_roc_auc']:.3f}" for engine in ENGINES)
     say(f"          macro ROC-AUC on held-out {metrics['rows_of']}: {said}")

@@ -17,6 +17,7 @@ import pandas as pd
 
 from training.augment import Augment
 from training.config import compose, told_in_a_sentence
+from training.fit import make_trainee
 from training.fitting import Fit, Validation, train
 from training.models import Block, PlainCnn
 from training.sampler import Sampler
@@ -25,12 +26,14 @@ from training.strategies import Team
 from training.trainee import Trainee
 
 CODES = ["high", "low", "wide"]
-FRONTEND = dataclasses.replace(compose().frontend, n_mels=16, window_seconds=0.5)
+SETTINGS = compose()
+TAUGHT = compose(["teacher=birdnet", "teacher.embedding_weight=0.5"])
+FRONTEND = dataclasses.replace(SETTINGS.frontend, n_mels=16, window_seconds=0.5)
 SHAPE = (FRONTEND.n_mels, FRONTEND.n_frames, 1)
 OFF = {field.name: 0.0 for field in dataclasses.fields(Augment) if field.name.endswith("_probability")}
-AUGMENT = dataclasses.replace(compose().augment, **OFF | {"noise_probability": 1.0, "mixup_probability": 0.3})
+AUGMENT = dataclasses.replace(SETTINGS.augment, **OFF | {"noise_probability": 1.0, "mixup_probability": 0.3})
 TOLD = dataclasses.replace(
-    compose().fit, epochs=3, steps_per_epoch=4, batch_size=8, warmup_epochs=1, patience=3, valid_windows=2
+    SETTINGS.fit, epochs=3, steps_per_epoch=4, batch_size=8, warmup_epochs=1, patience=3, valid_windows=2
 )
 NETWORK = PlainCnn(stem=8, rows=8, blocks=(Block(16, 2),), head=16, dropout=0.2, batch_norm_momentum=0.8)
 
@@ -93,17 +96,8 @@ def training(place: Path, team: Team, *, taught: bool = False, network: PlainCnn
     opinion = {"parts": PARTS, "embedding_size": 4} if taught else {}
     sampler = Sampler(sources, None, AUGMENT, FRONTEND, **numbers, **opinion)
     valid = Validation(table[table.split == "valid"], place, CODES, FRONTEND.n_frames, fit.valid_windows)
-    trainee = Trainee(
-        lambda: network.build(SHAPE, len(CODES)),
-        fit.make_optimizer,
-        team,
-        precision=fit.precision,
-        ema=fit.ema,
-        batch_size=fit.batch_size,
-        parts=sampler.parts,
-        embedding_size=sampler.embedding_size,
-    )
-    return Training(trainee, sampler, valid, fit, team)
+    settings = dataclasses.replace(TAUGHT if taught else SETTINGS, frontend=FRONTEND, model=network, fit=fit)
+    return Training(make_trainee(settings, sampler, len(CODES), team), sampler, valid, fit, team)
 
 
 def main(strategy: str, place: Path, *words: str) -> None:

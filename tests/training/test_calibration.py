@@ -72,7 +72,7 @@ def test_without_positives_or_negatives_nothing_is_changed(heard):
     assert offset.tolist() == [0, 0]
 
 
-def test_a_validation_share_without_any_bird_chooses_nothing():
+def test_a_validation_share_without_any_bird_chooses_nothing(capsys):
     told = compose(["evaluate.plain_threshold=0.7"]).evaluate
     logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     rows = RowSet(["a"], ["Ann"], ["a"], ["A"], np.zeros((1, 3), bool), [np.arange(6)])
@@ -82,6 +82,7 @@ def test_a_validation_share_without_any_bird_chooses_nothing():
         assert found.thresholds.tolist() == [0.7] * 3
         np.testing.assert_array_equal(found.scoring.probabilities(logits), sigmoid(logits))
         assert found.confirmation == Confirmation(1, 1)
+        assert "every threshold is 0.7" in capsys.readouterr().out
 
 
 def f1(truth, predicted):

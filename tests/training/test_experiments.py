@@ -90,9 +90,10 @@ def test_the_teacher_gets_rows_of_its_own(runs):
 
 
 def test_the_table_is_printed(runs, capsys):
-    experiments.main(["common30", "--folds", "2", *OVERRIDES])
+    experiments.main(["common30", "--folds", "2", *OVERRIDES, "evaluate.bootstrap_level=0.8"])
     printed = capsys.readouterr().out
     assert "common30" in printed and "int8" in printed and "0.500" in printed
+    assert "80 %" in printed and "95 %" not in printed
 
 
 @pytest.mark.parametrize(

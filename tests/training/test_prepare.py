@@ -114,12 +114,16 @@ def test_what_was_written_last_time_does_not_stay(noises, tmp_path):
     assert {name for name in contents(place) if name.startswith("features")} == kept
 
 
-@pytest.mark.parametrize("test", [0.2, 0.0])
-def test_to_train_on_everything(noises, tmp_path, capsys, test):
+@pytest.mark.parametrize(("test", "scenes"), [(0.2, False), (0.0, True), (0.0, False)])
+def test_to_train_on_everything(noises, tmp_path, capsys, test, scenes):
+    if not scenes:
+        noises.soundscape_rows.clear()
     prepare(settings_for(noises, tmp_path / "prepared", "split.valid=0", f"split.test={test}"))
     recordings, *_ = read_prepared(tmp_path / "prepared", noises.root)
     assert set(recordings.split) == ({"train", "test"} if test else {"train"})
-    assert "no test recording" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no test recording" not in told
+    assert ("nothing is held out" in told) == (not test and not scenes)
 
 
 def test_every_recordist_is_tested_in_one_fold(noises, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from tests.runtime import bundles
-from training import wheel
+from training import summary, wheel
 from training.model_card import licence_line, model_card
 from training.report_examples import find_examples
 from training.report_page import kind_name, kinds_in, page, quality_table
@@ -83,6 +83,18 @@ def test_a_page_where_nothing_was_held_out():
     shown = page(SUMMARY, NOTHING, bundles.manifest(), tables, {"training": "AAAA"})
     assert "not measured" in shown
     assert "nan" not in shown
+    assert "threshold" in shown and not any(title in shown for title in ("AP int8", "AUC int8", "alarms / h"))
+
+
+def test_the_closing_table_claims_no_figure_where_nothing_was_held_out(capsys):
+    models = {name: {"parameters": 1234, "macs": 5678, "bytes": 910} for name in ("float32", "int8")}
+    summary._figures(METRICS, models)
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("Keras", "90 %, int8", "0.800", "1,234"))
+    summary._figures(NOTHING, models)
+    shown = capsys.readouterr().out
+    assert "1,234" in shown and "nothing was held out" in shown
+    assert not any(word in shown for word in ("Keras", "wheel  ", "%", "–", "cmAP"))
 
 
 def test_the_table_has_every_kind_in_order_of_noise():
@@ -100,14 +112,14 @@ def test_the_card_tells_quality_licences_and_the_teacher():
     card = model_card(bundles.manifest(), METRICS, per_label(), licences, 1)
     for part in ("CC BY: 2 recordings", "not stated: 1", "| cmAP | 0.800 | 0.800 | 0.800 | 0.700 to 0.900 |", "Owl 3",
                  "Not for commercial use.", "3.2 false alarms an hour", "| 10 dB | 0.800 |", "0.500 (0.50 to 0.50)",
-                 "single window", "90 % interval"):  # fmt: skip
+                 "single window", "90 % interval", "the third digit"):  # fmt: skip
         assert part in card
 
 
 def test_a_card_where_nothing_was_held_out_says_so():
     card = model_card(bundles.manifest() | {"teacher": None}, NOTHING, per_label(False), pd.Series({"CC0": 3}), 0)
     assert "Not measured: nothing was held out" in card
-    assert "nan" not in card
+    assert "nan" not in card and "Held-out" not in card and "nobody has measured" in card
     assert "Teacher" not in card
 
 

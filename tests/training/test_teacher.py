@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,10 @@ from training.config import compose
 from training.datasets.base import Species
 from training.errors import ConfigError, StageError
 from training.features import conf_frontends
+from training.stages import ROOT
 from training.teacher import birdnet
 from training.teacher.birdnet import BirdNet, TeacherError
-from training.teacher.listening import Listening, Sounds, spans
+from training.teacher.listening import CODE, Listening, Sounds, spans
 from training.teacher.mixtures import Library, Mixer
 from training.teacher.opinions import Hearing
 from training.teacher.settings import BirdNetTeacher
@@ -325,6 +328,31 @@ def test_another_revision_recipe_or_species_is_another_directory(work):
     assert more.words_place == work.words_place
 
 
+@pytest.mark.parametrize("changed", [None, *(path.name for path in CODE)])
+def test_another_code_is_another_directory(work, tmp_path, monkeypatch, changed):
+    before = work.words_place
+    (tmp_path / "code").mkdir()
+    copies = [Path(shutil.copy(path, tmp_path / "code")) for path in CODE]
+    for path in copies:
+        path.write_text(path.read_text() + ("# changed\n" if path.name == changed else ""))
+    monkeypatch.setattr("training.teacher.listening.CODE", copies)
+    assert (dataclasses.replace(work).words_place == before) == (changed is None)
+
+
+def test_the_directory_is_named_after_all_code_that_mixtures_are_made_with():
+    # what a front end and a species are is hashed with their values, and the network's inputs have a hash of their own
+    others = {"base.py", "errors.py", "features.py", "files.py", "frontend.py", "segments.py", "settings.py"}
+    roots = {"training": ROOT / "training", "labous": ROOT / "runtime" / "src" / "labous"}
+    found = set()
+    for node in (node for path in CODE for node in ast.walk(ast.parse(path.read_text()))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in roots:
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                top, *rest = name.split(".")
+                found.add(roots[top].joinpath(*rest).with_suffix(".py"))
+    imported = {path for path in found if path.is_file() and path.name not in others}
+    assert imported == set(CODE) - {ROOT / "training" / "teacher" / "listening.py"}
+
+
 def unlabelled(*names) -> dict[str, list[int]]:
     return {name: [] for name in names}
 
@@ -539,6 +567,27 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(prepared, tmp_pat
     right = found["recordings/logits/logistic_regression"].argmax(axis=1) == truth.argmax(axis=1)
     assert right.mean() >= 0.8  # two tones, and an embedding that nobody trained
     assert not np.array_equal(found["recordings/logits/birdnet"], found["recordings_10db/logits/birdnet"])
+
+
+def test_the_peers_want_something_held_out(prepared):
+    from training.teacher import peers
+
+    table = prepared.paths.prepared / "recordings.csv"
+    recordings = pd.read_csv(table)
+    recordings.assign(split="train").to_csv(table, index=False)
+    with pytest.raises(StageError, match="No recording was held out"):
+        peers.compare(prepared)
+
+
+def test_the_peers_are_compared_without_noise_where_none_was_held_out(prepared, tmp_path):
+    from training.scores import kinds_of, read_scores
+    from training.teacher import peers
+
+    table = prepared.paths.prepared / "backgrounds.csv"
+    backgrounds = pd.read_csv(table)
+    backgrounds.assign(split="train").to_csv(table, index=False)
+    peers.compare(prepared)
+    assert kinds_of(read_scores(tmp_path / "validate" / "peers.npz")) == ["recordings"]
 
 
 @pytest.mark.slow

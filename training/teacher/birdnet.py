@@ -58,10 +58,28 @@ def find(path: Path | None) -> tuple[Path, Path]:
     return files
 
 
+def identity(path: Path | None) -> list[str]:
+    """What tells one teacher from another: sha256 (hex) of its files.
+
+    Raises:
+        TeacherError: they are not there.
+    """
+    return [_digest(file) for file in find(path)]
+
+
 @functools.lru_cache(maxsize=4)
-def digest(path: Path) -> str:
-    """Sha256 (hex) of a file of the teacher, read once a process."""
-    return sha256_of_file(path)
+def _digest(file: Path) -> str:
+    return sha256_of_file(file)  # tens of megabytes, asked for again and again
+
+
+@functools.lru_cache(maxsize=1)
+def opened(path: Path | None, species: tuple[Species, ...]) -> BirdNet:
+    """The teacher, set up once a process.
+
+    Raises:
+        TeacherError: as :class:`BirdNet`.
+    """
+    return BirdNet(path, species)
 
 
 class BirdNet:

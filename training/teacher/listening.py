@@ -14,22 +14,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labous import recordings as reading
 from labous.frontend import Frontend
 from training.datasets.base import Species
 from training.features import Mel, mel_spectrogram
-from training.files import code_digest, written_beside
+from training.files import code_digest, short_hash, written_beside
 from training.segments import feature_code
 from training.teacher import birdnet
 from training.teacher.mixtures import Library, Mixer
 from training.teacher.settings import LEARNING, BirdNetTeacher
+
+# our sources that decide how a mixture sounds and what is kept of the teacher's words
+CODE = (
+    *(Path(__file__).with_name(f"{name}.py") for name in ("birdnet", "mixtures", "listening")),
+    Path(reading.__file__),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +87,6 @@ class Listening:
         # how many there are, and what is made of them later, changes none of them
         for name in ("path", "mixtures", "draw_from", "recordings_mb", *LEARNING):
             del recipe[name]
-        teacher, labels = birdnet.find(self.told.path)
         identity = {
             "recipe": recipe,
             "revision": self.sounds.revision,
@@ -91,15 +95,15 @@ class Listening:
             "species": [dataclasses.astuple(bird) for bird in self.species],
             "sample_rate": self.frontend.sample_rate,
             "window_seconds": self.frontend.window_seconds,
-            "teacher": [birdnet.digest(teacher), birdnet.digest(labels)],
-            "code": code_digest(*(Path(__file__).with_name(f"{n}.py") for n in ("birdnet", "mixtures", "listening"))),
+            "teacher": birdnet.identity(self.told.path),
+            "code": code_digest(*CODE),
         }
-        return self.place / "mixtures" / _short_hash(identity)
+        return self.place / "mixtures" / short_hash(identity)
 
     @functools.cached_property
     def mel_place(self) -> Path:
         """The directory of the network's inputs."""
-        return self.words_place / _short_hash([self.frontend.to_dict(), self.backend, feature_code(self.backend)])
+        return self.words_place / short_hash([self.frontend.to_dict(), self.backend, feature_code(self.backend)])
 
     def words(self, number: int) -> Path:
         """The file of the teacher's words."""
@@ -118,7 +122,7 @@ class Listening:
         mixer, spectrogram = _mixer(self), _spectrogram(self.frontend, self.backend)
         mixtures = [mixer.draw(rng) for _ in range(self.told.mixtures_per_file)]
         if missing[0]:
-            teacher = _teacher(self.told.path, self.species)
+            teacher = birdnet.opened(self.told.path, self.species)
             found = np.stack([self._embeddings(mixture.samples, teacher) for mixture in mixtures])
             with written_beside(words) as beside, beside.open("wb") as file:
                 np.savez(
@@ -134,7 +138,6 @@ class Listening:
 
     def _embeddings(self, samples: NDArray[np.float32], teacher: birdnet.BirdNet) -> NDArray[np.float32]:
         """What the teacher makes of evenly spread windows of its own length, [windows, size]."""
-
         return teacher.embed_all(samples, self.frontend.sample_rate, functools.partial(_spread, self.told.windows))
 
 
@@ -151,10 +154,6 @@ def _spread(windows: int, last: int) -> NDArray[np.int_]:
     return np.linspace(0, last, windows).round().astype(int)
 
 
-def _short_hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
-
-
 # Set up once a process, not once a file. A listening that is equal is the same work.
 @functools.lru_cache(maxsize=1)
 def _mixer(work: Listening) -> Mixer:
@@ -165,11 +164,6 @@ def _mixer(work: Listening) -> Mixer:
     rate = work.frontend.sample_rate
     library = Library(rate, work.told.recordings_mb * 2**20)
     return Mixer(recordings, backgrounds, work.told, library, rate, work.frontend.window_samples)
-
-
-@functools.lru_cache(maxsize=1)
-def _teacher(path: Path | None, species: tuple[Species, ...]) -> birdnet.BirdNet:
-    return birdnet.BirdNet(path, species)
 
 
 @functools.lru_cache(maxsize=1)

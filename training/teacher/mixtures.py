@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.augment import between
 from training.errors import ConfigError
 
 Samples = NDArray[np.float32]
@@ -23,17 +22,17 @@ class Recipe:
     """What mixtures are made of; conf/teacher says what each value means. Pairs are [low, high]."""
 
     sources: Sequence[float]
-    source_level_db: Sequence[float]
+    source_level_db: tuple[float, float]
     speed_probability: float
-    speed: Sequence[float]
+    speed: tuple[float, float]
     filter_probability: float
-    tilt_db: Sequence[float]
+    tilt_db: tuple[float, float]
     ripple_db: float
     reverberation_probability: float
-    reverberation_seconds: Sequence[float]
-    direct_db: Sequence[float]
+    reverberation_seconds: tuple[float, float]
+    direct_db: tuple[float, float]
     background_probability: float
-    background_snr_db: Sequence[float]
+    background_snr_db: tuple[float, float]
     background_alone: float
     crop_candidates: int
 
@@ -150,7 +149,7 @@ class Mixer:
                 continue
             crop = self._elsewhere(self._crop(self._paths[row], rng), rng)
             if heard:
-                crop = crop * _level(loudest, _rms(crop), between(recipe.source_level_db, rng))
+                crop = crop * _level(loudest, _rms(crop), rng.uniform(*recipe.source_level_db))
             else:
                 loudest = _rms(crop)
             start = int(rng.integers(0, self._length - len(crop) + 1))  # what is shorter lies anywhere
@@ -159,7 +158,7 @@ class Mixer:
         background = ""
         if self._backgrounds and (alone or rng.random() < recipe.background_probability):
             background, sound = self._background(rng)
-            snr = between(recipe.background_snr_db, rng)
+            snr = rng.uniform(*recipe.background_snr_db)
             mixed = sound if alone else mixed + sound * _level(loudest, _rms(sound), -snr)
         peak = float(np.abs(mixed).max())
         return Mixture((mixed / max(peak, 1.0)).astype(np.float32), tuple(heard), background)
@@ -197,7 +196,7 @@ class Mixer:
             return samples
         response = np.ones(1)
         if reverberant:
-            seconds, direct_db = between(recipe.reverberation_seconds, rng), between(recipe.direct_db, rng)
+            seconds, direct_db = rng.uniform(*recipe.reverberation_seconds), rng.uniform(*recipe.direct_db)
             response = _response(seconds, direct_db, self._rate, rng)
         length = 1 << (size + len(response) - 2).bit_length()  # a power of two that holds the sound and its tail
         spectrum = np.fft.rfft(samples, length) * np.fft.rfft(response, length)
@@ -205,7 +204,7 @@ class Mixer:
             octaves = np.log2(np.clip(np.fft.rfftfreq(length, 1 / self._rate), 100, None) / 3000)
             # a straight line about 3 kHz, and a broken one with a corner an octave
             points = np.arange(np.floor(octaves[0]), np.ceil(octaves[-1]) + 1)
-            curve = between(recipe.tilt_db, rng) * octaves
+            curve = rng.uniform(*recipe.tilt_db) * octaves
             curve += np.interp(octaves, points, recipe.ripple_db * rng.standard_normal(len(points)))
             spectrum = spectrum * 10 ** (curve / 20)
         return np.fft.irfft(spectrum, length)[:size].astype(np.float32)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 
 from labous import recordings
 from training.datasets.base import Species
-from training.files import code_digest, written_beside
+from training.files import code_digest, short_hash, written_beside
 from training.teacher import birdnet
 
 
@@ -39,30 +37,24 @@ class Hearing:
     @functools.cached_property
     def directory(self) -> Path:
         """Where the files lie: named after what decides all of them."""
-        teacher, labels = birdnet.find(self.path)
         ours = (Path(__file__).with_name(f"{name}.py") for name in ("birdnet", "opinions"))
         identity = {
             "revision": self.revision,
             "species": [dataclasses.astuple(bird) for bird in self.species],
             "hop_seconds": self.hop_seconds,
-            "teacher": [birdnet.digest(teacher), birdnet.digest(labels)],
+            "teacher": birdnet.identity(self.path),
             "code": code_digest(*ours, Path(recordings.__file__)),
         }
-        return self.place / "opinions" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+        return self.place / "opinions" / short_hash(identity)
 
     def __call__(self, job: tuple[str, str]) -> str:
         name, path = job
         file = self.directory / f"{name}.npy"
         if file.exists():
             return name
-        teacher, hop = _teacher(self.path, self.species), round(self.hop_seconds * birdnet.SAMPLE_RATE)
+        teacher, hop = birdnet.opened(self.path, self.species), round(self.hop_seconds * birdnet.SAMPLE_RATE)
         samples = recordings.read(path, birdnet.SAMPLE_RATE)
         heard = teacher.embed_all(samples, birdnet.SAMPLE_RATE, lambda last: range(0, last + 1, hop))
         with written_beside(file) as beside, beside.open("wb") as opened:
             np.save(opened, teacher.logits(heard).astype(np.float16))
         return name
-
-
-@functools.lru_cache(maxsize=1)
-def _teacher(path: Path | None, species: tuple[Species, ...]) -> birdnet.BirdNet:
-    return birdnet.BirdNet(path, species)

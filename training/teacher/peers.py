@@ -18,9 +18,9 @@ from labous.recordings import read
 from training.conditions import Backgrounds, mixed
 from training.config import Settings, stage_main
 from training.console import progress, say
-from training.errors import ConfigError
+from training.errors import ConfigError, StageError
 from training.metrics import Scores
-from training.prepared import read_backgrounds, read_prepared
+from training.prepared import read_backgrounds, read_prepared, recording_truth
 from training.rows import whole
 from training.scores import write_scores
 from training.teach import species_of
@@ -38,6 +38,7 @@ def compare(settings: Settings) -> None:
     Raises:
         TeacherError: the teacher is not there.
         ConfigError: no teacher is configured.
+        StageError: prepare has not been run, or held nothing out.
     """
     told = settings.teacher
     if not isinstance(told, BirdNetTeacher):
@@ -45,6 +46,10 @@ def compare(settings: Settings) -> None:
     recordings, _, labels = read_prepared(settings.paths.prepared, settings.dataset.root)
     backgrounds = whole(read_backgrounds(settings.paths.prepared, settings.dataset.root))
     codes = list(labels.ebird_code)
+    train, test = (recordings[recordings.split == part].sort_values("path") for part in ("train", "test"))
+    if test.empty:
+        raise StageError("No recording was held out, on which the peers could be compared; give split.test or folds.")
+    over = backgrounds[backgrounds.split == "test"]
     teacher = birdnet.BirdNet(told.path, species_of(labels))
     rate = settings.frontend.sample_rate
 
@@ -53,13 +58,12 @@ def compare(settings: Settings) -> None:
             teacher.embed_all(sound(path), rate, overlapping) for path in progress(table.path, title, total=len(table))
         ]
 
-    train, test = (recordings[recordings.split == part].sort_values("path") for part in ("train", "test"))
     clean = heard(train, lambda path: read(path, rate), "training share")
     regression = Regression(clean, [codes.index(code) for code in train.primary_label], len(codes))
     arrays = {"labels": np.array(codes), "thresholds": np.full(len(codes), settings.evaluate.plain_threshold)}
-    behind = Backgrounds(backgrounds[backgrounds.split == "test"], settings.frontend, settings.evaluate.noise_seed)
+    behind = Backgrounds(over, settings.frontend, settings.evaluate.noise_seed)
     numbers = {path: number for number, path in enumerate(test.path)}
-    for snr_db in (None, *settings.evaluate.noise_snr_db):
+    for snr_db in (None, *(settings.evaluate.noise_snr_db if len(over) else ())):  # as validate
 
         def sound(path: str, snr_db: float | None = snr_db) -> Samples:
             signal = read(path, rate)
@@ -111,13 +115,10 @@ class Regression:
 def _rows(
     kind: str, table: pd.DataFrame, codes: list[str], scores: dict[str, list[NDArray[np.float32]]]
 ) -> dict[str, NDArray]:
-    truth = [
-        [code in (p, *s) for code in codes] for p, s in zip(table.primary_label, table.secondary_labels, strict=True)
-    ]
     found = {
         f"{kind}/names": np.array(table.recording_id, str),
         f"{kind}/groups": np.array(table.author, str),
-        f"{kind}/truth": np.array(truth, bool),
+        f"{kind}/truth": recording_truth(table, codes),
     }
     for name, logits in scores.items():
         found[f"{kind}/logits/{name}"] = np.stack(logits).astype(np.float32)
