@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,9 @@ def test_the_engine_is_the_stations_unless_the_node_names_one(
     asked: list[str | None] = []
     opened = models.open_model
 
-    def spy(content: bytes, engine: str | None = None, threads: int = 1) -> models.Model:
+    def spy(files: Mapping[str, bytes], engine: str | None = None, threads: int = 1) -> models.Model:
         asked.append(engine)
-        return opened(content, "litert", threads)
+        return opened(files, "litert", threads)
 
     monkeypatch.setattr("labous.bundle.open_model", spy)
     Tflite().open(middle.context(bundle_path, tmp_path))
@@ -91,6 +92,7 @@ def test_the_engine_is_the_stations_unless_the_node_names_one(
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "installed_engines", lambda: [])
+    for name in models.ENGINES:
+        monkeypatch.setattr(models.engine_named(name), "is_installed", lambda: False)
     with pytest.raises(EngineError, match=r"pip install 'labous\[litert\]'"):
         Tflite().open(context)

@@ -39,7 +39,7 @@ def load(path: str | Path, precision: str = "float32", engine: str | None = None
     Args:
         path: a bundle's directory or .zip.
         precision: which of its models to run, "float32" or "int8".
-        engine: what runs it, "litert" or "tflite_runtime"; None for the first one installed.
+        engine: what runs it, one of labous.models.ENGINES; None for the first one installed.
 
     Raises:
         BundleError: the bundle is missing, damaged, incomplete, newer than this runtime, or at odds with itself.
@@ -148,7 +148,7 @@ class Bundle:
             has = ", ".join(self.manifest.models)
             raise BundleError(f"Bundle {str(self.path)!r} has no {self.precision} model; it has: {has}.")
         try:
-            model = open_model(self.files[described.file], self._engine)
+            model = open_model(self.model_files(self.precision), self._engine)
         except EngineError as error:
             raise EngineError(f"{described.file}: {error}") from error
         for side, shape, dtype, tensor in (
@@ -161,6 +161,13 @@ class Bundle:
                     f"manifest says {tensor.dtype} {list(tensor.shape)}; export the bundle again."
                 )
         return model
+
+    def model_files(self, precision: str) -> dict[str, bytes]:
+        """The files that are the model of a precision, by the kind that :mod:`labous.models` knows them by."""
+        files = {"tflite": self.files[self.manifest.models[precision].file]}
+        if precision == "float32":
+            files["onnx"] = self.files[self.manifest.onnx.file]
+        return files
 
     def analyze(
         self, path: str | Path, top_n: int = 3, overlap: float = 0.0, min_score: float | None = None

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 import labous
 from labous.bundle import Bundle
-from labous.errors import BundleError
-from labous.models import Model
+from labous.errors import BundleError, EngineError
+from labous.models import ENGINES, Model, choose_engine, engine_named, hindrance
 from labous.selftest import mel_difference
 
 _PACKAGES = ("numpy", "wasmtime", "ai-edge-litert", "tflite-runtime", "soundfile", "soxr")
@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     bundle.announce()
     golden = _golden(bundle)
     print(_versions())
+    models = dict(_models(bundle, arguments.engine))
     samples = golden["samples"].astype(np.float32) / np.float32(32768)
-    models = {precision: bundle.with_precision(precision).model for precision in bundle.manifest.models}
     mels = [bundle.mel(samples[0])]
     next(iter(models.values())).predict(mels[0])
     # the command line noted when it began; the interpreter's own start cannot be seen from here
@@ -66,6 +66,30 @@ def _versions() -> str:
         except importlib.metadata.PackageNotFoundError:
             found.append(f"no {package}")
     return f"{', '.join(found)} on {platform.system()} {platform.machine()}"
+
+
+def _models(bundle: Bundle, asked: str | None) -> Iterator[tuple[str, Model]]:
+    """The models that this device can run, by their precision, each after the reasons for its engine are printed.
+
+    Raises:
+        EngineError: it can run none, or an engine refuses its file.
+    """
+    refused: list[EngineError] = []
+    for precision in bundle.manifest.models:
+        kinds = bundle.model_files(precision)
+        try:
+            chosen = choose_engine(kinds, asked)
+        except EngineError as error:
+            refused.append(error)
+            print(f"{precision + ' model':<14} not run: {error}")
+            continue
+        why = "as asked" if asked else f"the first that can of {', '.join(ENGINES)}"
+        print(f"{precision + ' model':<14} {engine_named(chosen).TITLE} ({chosen}), {why}")
+        for name in () if asked else ENGINES[: ENGINES.index(chosen)]:
+            print(f"{'':<14} not {name}: it {hindrance(name, kinds)}")
+        yield precision, bundle.with_precision(precision).model
+    if len(refused) == len(bundle.manifest.models):
+        raise refused[0]
 
 
 def _golden(bundle: Bundle) -> dict[str, NDArray[Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labous.errors import EngineError
+
+if TYPE_CHECKING:
+    from labous.models import Model
 
 
 class InterpreterModel:
@@ -27,7 +30,7 @@ class InterpreterModel:
             interpreter.allocate_tensors()
             inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         except (RuntimeError, ValueError) as error:
-            raise EngineError(f"{engine} refuses the model: {_first_line(error)}") from error
+            raise EngineError(f"{engine} refuses the model: {first_line(error)}") from error
         if len(inputs) != 1 or len(outputs) != 1:
             raise EngineError(
                 f"The model has {len(inputs)} inputs and {len(outputs)} outputs; it must have one of each."
@@ -35,13 +38,7 @@ class InterpreterModel:
         self._input, self._output = inputs[0], outputs[0]
         self.input_shape, self.input_dtype = _shape(self._input), np.dtype(self._input["dtype"]).name
         self.output_shape, self.output_dtype = _shape(self._output), np.dtype(self._output["dtype"]).name
-        for name, dtype in (("input", self.input_dtype), ("output", self.output_dtype)):
-            if dtype not in ("float32", "int8"):
-                raise EngineError(f"The model's {name} is {dtype}; it must be float32 or int8.")
-        if len(self.input_shape) != 4 or self.input_shape[0] != 1 or self.input_shape[3] != 1:
-            raise EngineError(f"The model's input is {list(self.input_shape)}; it must be [1, n_mels, n_frames, 1].")
-        if len(self.output_shape) != 2 or self.output_shape[0] != 1:
-            raise EngineError(f"The model's output is {list(self.output_shape)}; it must be [1, n_labels].")
+        check_tensors(self)
 
     @property
     def n_labels(self) -> int:
@@ -60,10 +57,35 @@ class InterpreterModel:
             self._interpreter.invoke()
             logits = _real(self._interpreter.get_tensor(self._output["index"])[0], self._output)
         except RuntimeError as error:
-            raise EngineError(f"The model failed to run: {_first_line(error)}") from error
-        if not np.isfinite(logits).all():
-            raise EngineError("The model gives logits that are not finite; the file is not fit for use.")
-        return logits
+            raise EngineError(f"The model failed to run: {first_line(error)}") from error
+        return finite_logits(logits)
+
+
+def check_tensors(model: Model) -> None:
+    """Refuse a model whose tensors are not those of a classifier of one mel spectrogram.
+
+    Raises:
+        EngineError: it has not one static input [1, n_mels, n_frames, 1] and one output [1, n_labels], float32 or int8.
+    """
+    for name, dtype in (("input", model.input_dtype), ("output", model.output_dtype)):
+        if dtype not in ("float32", "int8"):
+            raise EngineError(f"The model's {name} is {dtype}; it must be float32 or int8.")
+    shape = model.input_shape
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 1 or min(shape) < 1:
+        raise EngineError(f"The model's input is {list(shape)}; it must be [1, n_mels, n_frames, 1].")
+    if len(model.output_shape) != 2 or model.output_shape[0] != 1 or min(model.output_shape) < 1:
+        raise EngineError(f"The model's output is {list(model.output_shape)}; it must be [1, n_labels].")
+
+
+def finite_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same logits.
+
+    Raises:
+        EngineError: one is NaN or infinite.
+    """
+    if not np.isfinite(logits).all():
+        raise EngineError("The model gives logits that are not finite; the file is not fit for use.")
+    return logits
 
 
 def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
@@ -84,5 +106,6 @@ def _real(values: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.float32]:
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an engine says of what went wrong."""
     return str(error).strip().split("\n")[0]

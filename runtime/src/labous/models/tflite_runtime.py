@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 
 from labous.errors import EngineError
 from labous.models.interpreter import InterpreterModel
 
+TITLE = "tflite-runtime"
+READS = "tflite"
+REMEDY = "run: pip install 'labous[tflite]' (on Python 3.11 and older)"
+
+
+def is_installed() -> bool:
+    """Whether the package is here."""
+    return importlib.util.find_spec("tflite_runtime") is not None
+
 
 def open_model(content: bytes, threads: int) -> InterpreterModel:
-    """Prepare a .tflite file; see :func:`labous.models.open_model`."""
+    """Prepare a .tflite file; see :class:`labous.models.Engine`."""
     if int(np.__version__.split(".")[0]) >= 2:
         # tflite-runtime 2.14 imports under numpy 2 and fails only when a model is opened
-        raise EngineError(
-            f"tflite-runtime needs numpy below 2 and this is {np.__version__}; run: pip install 'numpy<2'"
-        )
+        raise EngineError(f"{TITLE} needs numpy below 2 and this is {np.__version__}; run: pip install 'numpy<2'")
     try:
         from tflite_runtime.interpreter import Interpreter
     except ImportError as error:
-        raise EngineError(f"tflite-runtime is installed but cannot be imported ({error}).") from error
+        raise EngineError(f"{TITLE} is installed but cannot be imported ({error}).") from error
     try:
         interpreter = Interpreter(model_content=content, num_threads=threads)
     except (RuntimeError, ValueError) as error:
-        raise EngineError(f"tflite-runtime refuses the model: {error}") from error
-    return InterpreterModel(interpreter, "tflite-runtime")
+        raise EngineError(f"{TITLE} refuses the model: {error}") from error
+    return InterpreterModel(interpreter, TITLE)

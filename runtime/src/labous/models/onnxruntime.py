@@ -1,0 +1,76 @@
+"""ONNX Runtime, which runs a bundle's float32 twin: for boards whose system has python3-onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labous.errors import EngineError
+from labous.models.interpreter import check_tensors, finite_logits, first_line
+
+TITLE = "ONNX Runtime"
+READS = "onnx"
+REMEDY = "run: apt-get install python3-onnxruntime, or pip install onnxruntime"
+
+
+def is_installed() -> bool:
+    """Whether the package is here."""
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def open_model(content: bytes, threads: int) -> _Twin:
+    """Prepare a .onnx file; see :class:`labous.models.Engine`."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(f"{TITLE} is installed but cannot be imported ({error}).") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3  # what it warns of is not for a station's log
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own kinds of exceptions share no base but this
+        raise EngineError(f"{TITLE} refuses the model: {first_line(error)}") from error
+    return _Twin(session)
+
+
+class _Twin:
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise EngineError(
+                f"The model has {len(inputs)} inputs and {len(outputs)} outputs; it must have one of each."
+            )
+        self._input = inputs[0].name
+        self.input_shape, self.input_dtype = _shape(inputs[0]), _dtype(inputs[0])
+        self.output_shape, self.output_dtype = _shape(outputs[0]), _dtype(outputs[0])
+        check_tensors(self)
+
+    @property
+    def n_labels(self) -> int:
+        """Number of logits."""
+        return self.output_shape[1]
+
+    def predict(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits, float32 [n_labels], of one scaled log-mel array, float32 [n_mels, n_frames].
+
+        Raises:
+            EngineError: a logit is NaN or infinite, or the engine failed.
+        """
+        try:
+            (logits,) = self._session.run(None, {self._input: mel[np.newaxis, :, :, np.newaxis]})
+        except Exception as error:  # as above
+            raise EngineError(f"The model failed to run: {first_line(error)}") from error
+        return finite_logits(logits[0])
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    return tuple(n if isinstance(n, int) else -1 for n in tensor.shape)  # a name or None: not static
+
+
+def _dtype(tensor: Any) -> str:
+    return "float32" if tensor.type == "tensor(float)" else str(tensor.type)
