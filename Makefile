@@ -6,8 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-# the fast tests on all cores; the slow ones measure and train, and want the machine for themselves
-FAST := $(PY) -m pytest -m "not slow and not wheel" --numprocesses auto --maxprocesses 4
+# the fast tests on all cores, those of a file together, as they share what is costly; the slow ones measure and train,
+# and want the machine for themselves
+FAST := $(PY) -m pytest -m "not slow and not wheel" --numprocesses auto --maxprocesses 4 --dist worksteal
 # 1: make experiments runs those with a teacher as well, which has to be installed
 TEACHER ?= 0
 # extra settings for a run, e.g. make train ARGS="fit.epochs=60"
@@ -81,6 +82,7 @@ lint: $(VENV)/.ready ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo 'labous: error: some files are not formatted; run .venv/bin/ruff format .'; exit 1; }
 	@$(BIN)/mypy
+	@$(BIN)/mypy --python-version 3.10 runtime/src/labous
 
 wheel: setup ## the device wheel, into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(PY) --out-dir dist runtime && ls -l dist/*.whl

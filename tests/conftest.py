@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests import wheels
+from tests.counts import counted, pytest_configure, pytest_runtest_setup, pytest_terminal_summary
+
+__all__ = ["counted", "pytest_configure", "pytest_runtest_setup", "pytest_terminal_summary"]
 
 
 @pytest.fixture(scope="session", autouse=True)

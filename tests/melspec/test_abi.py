@@ -229,6 +229,7 @@ def test_extreme_levels_stay_finite(native: NativeEngine) -> None:
     assert np.isfinite(mel(np.full(4096, 3e38, np.float32) * np.cos(np.arange(4096, dtype=np.float32)))).all()
 
 
+@pytest.mark.slow
 def test_a_thousand_plans_do_not_grow_the_memory(built: dict) -> None:
     engine = WasmEngine(built["wasm"].path.read_bytes())
     samples = np.random.default_rng(3).standard_normal(8000).astype(np.float32)
@@ -271,6 +272,7 @@ WAT_FUNCTIONS = "".join(
 )
 
 
+@pytest.mark.fault("modules of another kind", "refused with a sentence")
 @pytest.mark.parametrize(
     ("wat", "words"),
     [
@@ -286,6 +288,7 @@ def test_other_modules_are_refused(wat: str, words: str) -> None:
         WasmEngine(bytes(wasmtime.wat2wasm(wat)))
 
 
+@pytest.mark.fault("5 damaged modules", "refused with a sentence")
 def test_damaged_modules_are_refused(built: dict) -> None:
     data = built["wasm"].path.read_bytes()
     for damaged in (b"", b"\0asm", data[:-100], data[:4000], b"x" * 100):

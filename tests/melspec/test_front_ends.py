@@ -17,14 +17,23 @@ from training.parity import AUDIBLE, DECIBEL_BOUND, HALF_ULP, POWER_BOUND
 
 pytestmark = pytest.mark.filterwarnings("ignore:Empty filters", "ignore:n_fft=")
 grid = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(grid, max_examples=10)
 
 
-@grid
+@few
 @given(case=front_ends_and_samples())
 def test_equals_librosa_in_float64(native: NativeEngine, case: tuple[Frontend, np.ndarray]) -> None:
     assert_near_librosa(native, *case)
 
 
+@pytest.mark.slow
+@grid
+@given(case=front_ends_and_samples())
+def test_equals_librosa_in_float64_over_the_grid(native: NativeEngine, case: tuple[Frontend, np.ndarray]) -> None:
+    assert_near_librosa(native, *case)
+
+
+@pytest.mark.slow
 @grid
 @given(case=front_ends_and_samples())
 def test_the_fast_build_is_within_the_same_bounds(fast: NativeEngine, case: tuple[Frontend, np.ndarray]) -> None:

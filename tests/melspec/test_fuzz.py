@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from melspec_cpp.fuzz import fuzz
+from tests.counts import Counted
 
 REQUIRE_VARIABLE = "LABOUS_REQUIRE_SANITIZERS"
 CALLS = 1_000_000  # of all builds together
@@ -37,11 +38,11 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-def test_a_million_calls(programs: dict[str, Path]) -> None:
+def test_a_million_calls(programs: dict[str, Path], counted: Counted) -> None:
     calls = -(-CALLS // len(programs))
     outcomes = {name: fuzz.run(program, "--calls", str(calls)) for name, program in programs.items()}
     for name, outcome in outcomes.items():
-        print(f"{name}: {outcome}")
+        counted(f"random calls of the build {name}", str(outcome))
     assert sum(outcome.calls for outcome in outcomes.values()) >= CALLS
     assert [(name, outcome.missing) for name, outcome in outcomes.items() if outcome.missing] == []
     assert len({outcome.digest for outcome in outcomes.values()}) == 1

@@ -12,6 +12,7 @@ import pytest
 from labous import recordings
 from labous.frontend import Frontend
 from labous.mel import MelSpectrogram, NativeEngine, WasmEngine
+from tests.few import few
 from tests.parity import golden
 from training import parity
 from training.features import BACKENDS, EXACT_LIBRARY, conf_frontends, mel_spectrogram
@@ -64,7 +65,7 @@ def test_every_pair_sees_the_same_model_input(name: str) -> None:
         assert np.max(np.abs(seen[one] - seen[other])) <= 2e-5 * frontend.db_scale, (one, other)
 
 
-@pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.parametrize("name", few(FRONTENDS, 1))
 def test_prepared_features_are_the_same_with_every_backend(name: str) -> None:
     frontend = FRONTENDS[name]
     for signal in hard_signals(frontend.sample_rate, frontend.window_samples).values():
@@ -117,6 +118,7 @@ def test_a_worse_mel_is_complained_of() -> None:
     assert parity.power_error(exact * [1, 1 + 1e-6, 2], exact) == pytest.approx(1e-6)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "mel.png"
     assert parity.main(["--frontend", "mel64", "--plot", str(picture)]) == 0

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from labous import cli
+from tests.few import few
 from tests.runtime import audio, bundles
 
 
@@ -69,6 +70,7 @@ def test_good_recordings_are_written_and_bad_ones_named(garden: Path, bundle_pat
     assert {p.name for p in out.parent.iterdir() if p.name.startswith(".")} == set()
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_no_recording_is_good(garden: Path, bundle_path: Path, tmp_path: Path) -> None:
     done = run("analyze", garden / "nan.wav", "--bundle", bundle_path, "--output", tmp_path / "out.txt")
     assert done.returncode == 1
@@ -102,6 +104,7 @@ def test_jsonl_goes_to_stdout(garden: Path, bundle_path: Path) -> None:
     assert [(row["start"], row["end"]) for row in rows] == [(0, 1), (0.5, 1.5), (1, 2), (1.5, 2.5)]
 
 
+@pytest.mark.slow
 def test_a_table_on_an_ascii_terminal(garden: Path, bundle_path: Path) -> None:
     arguments = ("analyze", garden / "a.wav", "--bundle", bundle_path, "--top-n", 4, "--min-score", 0)
     done = run(*arguments, env={**os.environ, "PYTHONIOENCODING": "ascii"})
@@ -264,7 +267,7 @@ def test_check_without_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["analyze", "{wav}", "--bundle", "{b}"], ["info", "{b}"], ["check", "--bundle", "{b}"]]
+    "command", few([["analyze", "{wav}", "--bundle", "{b}"], ["info", "{b}"], ["check", "--bundle", "{b}"]], 1)
 )
 def test_a_synthetic_bundle_says_so_once(command: list[str], wav: Path, tmp_path: Path) -> None:
     path = bundles.write_bundle(tmp_path / "s", synthetic=True)
@@ -273,6 +276,7 @@ def test_a_synthetic_bundle_says_so_once(command: list[str], wav: Path, tmp_path
     assert done.stderr.count("trained on synthetic sound") == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early(garden: Path, bundle_path: Path) -> None:
     audio.write(garden / "a.wav", audio.noise(400, 16_000), 16_000)
     command = (
@@ -318,7 +322,7 @@ def test_ctrl_c(jobs: str, garden: Path, bundle_path: Path, tmp_path: Path) -> N
     assert [p.name for p in tmp_path.glob("*out.csv*")] == []
 
 
-@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("wanted", few([True, False], 1))
 def test_progress_is_drawn_on_a_terminal_only(wanted: bool, garden: Path, bundle_path: Path) -> None:
     ours, theirs = pty.openpty()
     arguments = [sys.executable, "-m", "labous", "analyze", str(garden), "--bundle", str(bundle_path)]

@@ -84,6 +84,7 @@ def test_audacity_labels() -> None:
     ]
 
 
+@pytest.mark.fault("labels with control characters", "each line whole, none reaches a terminal")
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_control_character_breaks_a_line_or_reaches_a_terminal(name: str) -> None:
     hostile = [Detection(HOSTILE, 0.0, 1.0, HOSTILE, HOSTILE, HOSTILE, HOSTILE, score=0.5)]

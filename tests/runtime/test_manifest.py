@@ -187,8 +187,16 @@ def test_a_min_runtime_that_is_no_version_is_refused(needed: str) -> None:
 def test_front_end_errors_say_where() -> None:
     unknown = MANIFEST | {"frontend": MANIFEST["frontend"] | {"n_bels": 3}}
     assert "n_bels" in refusal(unknown)
-    impossible = MANIFEST | {"frontend": MANIFEST["frontend"] | {"sample_rate": 10**400}}
-    assert "frontend holds a number" in refusal(impossible)
+    for impossible in (10**400, -(10**400), float("nan"), float("inf"), "\x1b[2J", [[]], None):
+        for name in ("sample_rate", "window_seconds", "hop_length", "amin"):
+            assert f"{name} is" in refusal(MANIFEST | {"frontend": MANIFEST["frontend"] | {name: impossible}})
+    for name, impossible in (("window_seconds", 1e308), ("window_seconds", -1e308), ("hop_length", 0), ("n_fft", 8192)):
+        assert f"{name} = " in refusal(MANIFEST | {"frontend": MANIFEST["frontend"] | {name: impossible}})
+    assert "hop_length is 2147483648; write" in refusal(
+        MANIFEST | {"frontend": MANIFEST["frontend"] | {"hop_length": 2**31}}
+    )
+    hostile = refusal(MANIFEST | {"frontend": MANIFEST["frontend"] | {"\x1b[2J": 3, "x" * 10_000: 4}})
+    assert hostile.isprintable() and len(hostile) < 600
 
 
 @pytest.mark.parametrize(

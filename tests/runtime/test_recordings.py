@@ -84,13 +84,13 @@ def test_very_short_recordings(n: int, tmp_path: Path) -> None:
         assert abs(len(recordings.read(path, 16_000)) - n * 16_000 / 44_100) <= 1
 
 
-@pytest.mark.parametrize("keep", [0.999, 0.9, 0.5, 0.1])
 @pytest.mark.parametrize("suffix", audio.FORMATS)
-def test_a_truncated_recording_is_refused(suffix: str, keep: float, tmp_path: Path) -> None:
+def test_a_truncated_recording_is_refused(suffix: str, tmp_path: Path) -> None:
     path = audio.write(tmp_path / f"a.{suffix}", audio.noise(20.0, 48_000), 48_000)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * keep)])
-    assert "cut short" in refusal(path)
+    for keep in (0.999, 0.9, 0.5, 0.1):
+        path.write_bytes(whole[: int(len(whole) * keep)])
+        assert "cut short" in refusal(path), keep
 
 
 @pytest.mark.parametrize("suffix", ["flac", "mp3"])

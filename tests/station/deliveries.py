@@ -1,4 +1,4 @@
-"""What the tests of delivery share: events, options in a hurry, waiting, certificates, small disks."""
+"""What the tests of delivery share: events, options in a hurry, waiting, certificates, full disks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,8 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
-
 from labous.detect import Detection, Label
 from labous.nodes import Context, Record
 from labous.options import parse
@@ -26,6 +22,7 @@ from labous.station.counters import Counters
 from labous.station.observations import Observation
 from labous.station.queue_file import Event
 from labous.station.settings import Station
+from tests.station.needs import programs
 
 HURRY: dict[str, Any] = {
     "batch_seconds": 0.0,
@@ -61,16 +58,9 @@ def total(counters: Counters, name: str) -> float:
     return sum(value for key, value in counters.read().items() if key.partition("{")[0] == name)
 
 
-def require(there: bool, what: str) -> None:
-    """Skip a test whose means are missing, and say so; fail where nothing may be."""
-    if not there:
-        assert os.environ.get("LABOUS_REQUIRE_STATION") != "1", what
-        pytest.skip(what)
-
-
 def certificates(folder: Path) -> dict[str, Path]:
     """Keys and certificates for localhost, PEM files: ``good`` vouches for itself, and nobody for ``bad``."""
-    require(shutil.which("openssl") is not None, "openssl is not installed: TLS was not tested")
+    programs("openssl", untested="TLS")
     made: dict[str, Path] = {}
     for name in ("good", "bad"):
         key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
@@ -92,25 +82,6 @@ def contexts(made: dict[str, Path]) -> list[ssl.SSLContext]:
         context.load_cert_chain(made[name], made[f"{name}.key"])
         found.append(context)
     return found
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of this size, for as long as the block lasts."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(folder)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    require(
-        mounted.returncode == 0, f"no file system can be mounted ({mounted.stderr.strip()}): no full disk was tested"
-    )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder: Path) -> Path:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import os
-import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from labous.bundle import Bundle
 from labous.detect import Detection, Label, Scoring
@@ -24,7 +20,6 @@ from labous.station.predictions import Classifier, Prediction
 from labous.station.settings import Station
 from tests.runtime.bundles import FRONTEND, LABELS
 
-REQUIRED = os.environ.get("LABOUS_REQUIRE_STATION") == "1"
 RATE, SIZE = FRONTEND.sample_rate, FRONTEND.window_samples
 MORNING = datetime.datetime(2026, 5, 1, 4, 15, 30, tzinfo=datetime.timezone.utc)
 
@@ -82,20 +77,3 @@ def observation(record: Record, label: int = 0, score: float = 0.75, station: st
     """Of one species in a record's window."""
     detection = Detection(record.stream, record.start / RATE, record.end / RATE, *LABELS[label], score=score)
     return Observation.of(station, record.time, detection, 1, "test 1")
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A disk that soon is full: a tmpfs, which only root can mount."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        told = f"a small tmpfs cannot be mounted ({mounted.stderr.strip()}): that a full disk loses nothing is untested"
-        if REQUIRED:
-            pytest.fail(told)
-        pytest.skip(told)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)

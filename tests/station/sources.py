@@ -1,10 +1,8 @@
-"""What the sources' tests share: a context, a clock that can be set, and programs that must be there."""
+"""What the sources' tests share: a context and a clock that can be set."""
 
 from __future__ import annotations
 
 import datetime
-import os
-import shutil
 import threading
 import types
 from collections.abc import Iterable
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from labous import recordings
 from labous.nodes import Context, EndOfStream, Record
@@ -49,17 +46,6 @@ class SetClock(Clock):
         """Time goes by."""
         self.seconds += seconds
         self.time += datetime.timedelta(seconds=seconds)
-
-
-def programs(*names: str) -> None:
-    """Skip where a program is missing; fail where all must be there."""
-    missing = [name for name in names if shutil.which(name) is None]
-    if not missing:
-        return
-    reason = f"not tested for want of the program {', '.join(missing)}"
-    if os.environ.get("LABOUS_REQUIRE_STATION") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def split(given: Iterable[Record | EndOfStream]) -> tuple[list[Record], list[EndOfStream]]:

@@ -21,6 +21,7 @@ from labous.station import buffer as buffers
 from labous.station.buffer import Buffer, Clock
 from labous.station.capture import Live, LiveOptions, again_and_again
 from labous.station.pipe import Pcm
+from tests.counts import Counted
 from tests.runtime.bundles import FRONTEND
 from tests.station.sources import NOON, RATE, SIZE, SetClock, context, split
 
@@ -99,7 +100,7 @@ def test_when_all_goes_well_all_is_given(tmp_path: Path) -> None:
     assert hand.dropped() == 0
 
 
-def test_the_newest_wins_and_no_window_lies_across_a_gap(tmp_path: Path) -> None:
+def test_the_newest_wins_and_no_window_lies_across_a_gap(tmp_path: Path, counted: Counted) -> None:
     hand = Hand(tmp_path)
     taken = hand.begin(windows=2)
     records = [next(taken)]
@@ -120,7 +121,10 @@ def test_the_newest_wins_and_no_window_lies_across_a_gap(tmp_path: Path) -> None
     lost = hand.put_samples - covered(records)
     assert hand.dropped() * RATE == pytest.approx(lost)
     assert 40 <= gaps <= 60, "a stretch is half a buffer long, here four windows"
-    print(f"{hand.put_samples / RATE:g} s captured, {hand.dropped():g} s dropped in {gaps} gaps, the rest given")
+    counted(
+        "a pipeline half as fast as sound",
+        f"{hand.put_samples / RATE:g} s captured, {hand.dropped():g} s dropped in {gaps} gaps, the rest given",
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -202,7 +206,7 @@ def test_the_pace_is_that_since_the_first_sample(tmp_path: Path) -> None:
     assert lost == []
 
 
-def test_a_sound_cards_clock_is_followed() -> None:
+def test_a_sound_cards_clock_is_followed(counted: Counted) -> None:
     """Of cards that are wrong by 100 ppm, with late arrivals and a hiccup of 8 s, over half a day."""
     for error in (-100e-6, 0.0, 100e-6):
         random = np.random.default_rng(1)
@@ -218,12 +222,12 @@ def test_a_sound_cards_clock_is_followed() -> None:
             capture.arrived(RATE, clock.seconds)
             if number > 60:
                 worst = max(worst, abs(capture.when(number * RATE) - truly))
-        print(f"{1e6 * error:+g} ppm: at most {1000 * worst:.1f} ms off in 12 h")
+        counted(f"a sound card {1e6 * error:+g} ppm wrong", f"at most {1000 * worst:.1f} ms off in 12 h")
         assert worst < 0.06
 
 
 @pytest.mark.parametrize("hours", [1, -1, 24 * 365 * 10, -24 * 365 * 3])
-def test_a_jump_of_the_clock_changes_only_the_time(hours: int, tmp_path: Path) -> None:
+def test_a_jump_of_the_clock_changes_only_the_time(hours: int, tmp_path: Path, counted: Counted) -> None:
     hand = Hand(tmp_path)
     taken = hand.begin(windows=2)
     records = [next(taken), next(taken)]
@@ -241,6 +245,7 @@ def test_a_jump_of_the_clock_changes_only_the_time(hours: int, tmp_path: Path) -
     assert [r.start for r in records] == [number * SIZE for number in range(12)]
     assert {r.fresh for r in records} == {SIZE}
     assert hand.dropped() == 0
+    counted(f"the clock jumps by {hours:+,} h", f"{len(records)} windows, all there, the new time from the jump on")
 
 
 def test_a_clock_that_was_never_set_gives_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

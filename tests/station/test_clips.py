@@ -24,10 +24,12 @@ from labous.station.counters import Counters
 from labous.station.observations import Observation
 from labous.station.shelf import Shelf
 from labous.station.sonagram import png, sonagram
+from tests.counts import Counted
 from tests.runtime import audio
 from tests.runtime.bundles import FRONTEND
 from tests.station import middle
 from tests.station.middle import RATE, SIZE
+from tests.station.needs import small_disk
 from tests.station.test_privacy import speech
 
 SECONDS = 12
@@ -121,7 +123,7 @@ def test_a_short_recording_is_not_padded(context: Context, tmp_path: Path) -> No
     np.testing.assert_array_equal(samples, SOUND[:5000])
 
 
-def test_what_privacy_withholds_is_in_no_clip(context: Context, tmp_path: Path) -> None:
+def test_what_privacy_withholds_is_in_no_clip(context: Context, tmp_path: Path, counted: Counted) -> None:
     sound = (0.1 * SOUND).astype(np.float32)
     talk = speech(1.0, RATE)
     sound[6 * RATE : 7 * RATE] += talk
@@ -138,7 +140,9 @@ def test_what_privacy_withholds_is_in_no_clip(context: Context, tmp_path: Path) 
             joined = np.correlate(samples, talk[: RATE // 4])
             assert np.abs(joined).max() < 0.3 * np.square(talk[: RATE // 4]).sum()
         lasting = {round(len(samples) / RATE, 1) for samples in clips(tmp_path / folder).values()}
-        print(f"step {step} s: {len(passed)} windows pass, clips of {sorted(lasting)} s")
+        counted(
+            f"speech, a window every {step:g} s", f"{len(passed)} windows pass, in clips of {sorted(lasting)} s is none"
+        )
         assert max(lasting) <= 5
 
 
@@ -261,7 +265,7 @@ def test_a_clock_that_was_ahead_costs_no_newer_clip(tmp_path: Path) -> None:
     assert held(folder) == {"a": [3, 4, 5, 6, 7]}
 
 
-def test_whatever_comes_the_budget_holds_and_the_books_are_right(tmp_path: Path) -> None:
+def test_whatever_comes_the_budget_holds_and_the_books_are_right(tmp_path: Path, counted: Counted) -> None:
     dice, counters, folder = random.Random(3), Counters(), tmp_path / "clips"
     shelf = Shelf(folder, 2000, counters)
     alive: dict[str, collections.deque[int]] = {species: collections.deque() for species in "abcdef"}
@@ -279,7 +283,7 @@ def test_whatever_comes_the_budget_holds_and_the_books_are_right(tmp_path: Path)
             assert held(folder) == {name: list(numbers) for name, numbers in sorted(alive.items()) if numbers}
             on_disk = sum(path.stat().st_size for path in folder.rglob("*.*"))
             assert on_disk == counters.read()["clips_bytes"] <= 2000
-    print(f"200 clips, {counters.read()['clips_evicted_total']:.0f} evicted")
+    counted("200 clips on a disk for 20", f"{counters.read()['clips_evicted_total']:.0f} evicted, the budget kept")
 
 
 def test_a_recording_that_is_heard_again_has_its_clips_once(context: Context, tmp_path: Path) -> None:
@@ -296,19 +300,20 @@ def test_no_clip_is_saved_where_the_disk_is_nearly_full(context: Context, tmp_pa
     assert context.counters.read()["lost_clips_total"] == 1
 
 
-def test_a_full_disk_holds_clips_up(context: Context, tmp_path: Path) -> None:
-    with middle.small_disk(tmp_path / "disk", 256) as disk:
+def test_a_full_disk_holds_clips_up(context: Context, tmp_path: Path, counted: Counted) -> None:
+    with small_disk(tmp_path / "disk", 256) as disk:
         node = Clips(path="disk", free_megabytes=0, spectrogram=False).open(context)
         (disk / "ballast").write_bytes(bytes(200_000))
         records = windows(observed={2: 0})
         middle.through([node], records)
-        counted = context.counters.read()
-        assert counted['sink_errors_total{node="clips"}'] >= 1
+        failed = context.counters.read()['sink_errors_total{node="clips"}']
+        assert failed >= 1
         assert not list(disk.rglob("*.flac")) and not list(disk.rglob("*.part"))
         (disk / "ballast").unlink()
         node.end("garden.wav")  # waits until it is written
         assert len(clips(disk)) == 1
         assert context.counters.read()["clips_total"] == 1
+    counted("disk full under clips, and back", f"{failed:.0f} attempts failed, 1 clip of 1 saved, nothing half written")
 
 
 def test_without_soundfile_the_error_says_what_to_install(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import itertools
+import json
+import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +20,19 @@ from hypothesis.extra import numpy as arrays
 from labous.archive import write_checksums
 from labous.detect import Confirmation, Hits, Label, Scoring
 from labous.errors import BundleError, NodeError
-from labous.nodes import Context, Record
+from labous.nodes import Context, Node, Record
 from labous.nodes.confirm import Confirm
 from labous.nodes.tflite import Tflite
 from labous.nodes.wasm import Wasm
 from labous.options import Refused
+from labous.station import reports
 from labous.station.occurrence import FILE, Occurrence, week_of
+from tests.counts import Counted
 from tests.runtime import audio, bundles
 from tests.runtime.bundles import LABELS
-from tests.station import middle
+from tests.station import deliveries, middle
 from tests.station.middle import RATE, SIZE
+from tests.station.needs import small_disk
 
 CODES = [row[0] for row in LABELS]
 
@@ -69,7 +76,7 @@ def tunes(seconds: float, rate: int) -> np.ndarray:
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 @pytest.mark.parametrize(("weight", "hits", "windows"), [(0.0, 1, 1), (0.2, 1, 1), (0.0, 2, 3), (0.25, 3, 4)])
 def test_a_file_gives_what_analyze_and_the_bundles_confirmation_say(
-    weight: float, hits: int, windows: int, overlap: float, bundle_path: Path, tmp_path: Path
+    weight: float, hits: int, windows: int, overlap: float, bundle_path: Path, tmp_path: Path, counted: Counted
 ) -> None:
     detection_rules(bundle_path, weight, hits, windows)
     context = middle.context(bundle_path, tmp_path)
@@ -84,7 +91,10 @@ def test_a_file_gives_what_analyze_and_the_bundles_confirmation_say(
     assert [[seen.detection for seen in record.columns["observations"]] for record in records] == expected
     assert [record.start for record in records] == sorted({record.start for record in records})
     count, everything = sum(map(len, expected)), sum(map(len, shown))
-    print(f"{len(records)} windows, {everything} detections, {count} confirmed")
+    counted(
+        f"{hits} of {windows} windows, an overlap of {overlap:g} s",
+        f"{len(records)} windows, {everything} detections, {count} confirmed",
+    )
     assert count == everything > 10 if hits == 1 else 0 < count < everything
     assert context.counters.read()["observations_total"] == count
 
@@ -166,13 +176,165 @@ def test_the_interval_follows_samples_within_a_stream_and_the_clock_between_stre
     assert reported("a", 0, 0)
     assert not reported("a", 30, 5000)  # the clock jumped, the sound did not
     assert not reported("a", 59, -5000)
-    assert reported("a", 60, 1)
+    assert reported("a", 60, -1)
+    assert reported("a", 120, -0.9)
+    assert reported("a", 180, 1)
     list(node.end("a"))
     assert not reported("b", 0, 1.5)
     assert reported("b", 0, 2)
     assert reported("b", 60, None)
     list(node.end("b"))
     assert reported("b", 0, None)  # nobody knows how long ago
+
+
+Heard = list[tuple[str, str]]  # of observations: stream and id
+
+
+def said(node: Node, stream: str, second: float, when: datetime.datetime | None, *logits: float) -> Heard:
+    """What a node reports of one window."""
+    record = middle.at(round(second * RATE), stream=stream, audio=np.zeros(SIZE, np.float32))
+    record.columns["predictions"] = middle.predicted(logits or [5, -5, -5, -5], middle.classifier())
+    record.time = when
+    return [(out.stream, seen.id) for out in node.process(record) for seen in out.columns["observations"]]
+
+
+def test_the_interval_outlives_a_crash(context: Context) -> None:
+    options, minute = Confirm(interval=600), datetime.timedelta(minutes=1)
+    assert said(options.open(context), "mic", 5000, middle.MORNING)  # and then it is killed
+    again = options.open(context)
+    assert not said(again, "mic", 0, middle.MORNING + 9 * minute), "the same name, and another beginning"
+    assert not said(again, "mic", 59, middle.MORNING + 9.9 * minute)
+    assert said(again, "mic", 60, middle.MORNING + 10 * minute)
+    assert not said(options.open(context), "camera", 0, middle.MORNING + 19 * minute)
+    assert said(options.open(context), "mic", 0, None), "nobody knows how long ago"
+    assert said(Confirm().open(context), "mic", 0, middle.MORNING + 11 * minute), "without an interval"
+    assert said(Confirm(interval=600, name="other").open(context), "mic", 0, middle.MORNING + 11 * minute)
+
+
+@pytest.mark.parametrize("ahead", [datetime.timedelta(seconds=1), datetime.timedelta(days=3650)])
+def test_a_clock_that_was_set_back_silences_nothing_for_long(ahead: datetime.timedelta, context: Context) -> None:
+    options = Confirm(interval=600)
+    assert said(options.open(context), "mic", 0, middle.MORNING + ahead)
+    assert said(options.open(context), "mic", 0, middle.MORNING)
+    assert not said(options.open(context), "mic", 0, middle.MORNING + datetime.timedelta(seconds=599))
+    assert said(options.open(context), "mic", 0, middle.MORNING + datetime.timedelta(seconds=600))
+
+
+def test_what_the_nodes_behind_did_not_get_is_not_remembered(context: Context) -> None:
+    node = Confirm(interval=600).open(context)
+    record = middle.at(0, stream="mic", predictions=middle.predicted([5, -5, -5, -5], middle.classifier()))
+    given = iter(node.process(record))
+    assert codes(next(given)) == ["eurrob1"]
+    given.close()  # type: ignore[attr-defined]  # as when a sink raises an error
+    node.close()
+    assert said(Confirm(interval=600).open(context), "mic", 0, middle.MORNING)
+
+
+@pytest.mark.parametrize("interval", [2.0, 9.0, 100.0])
+def test_recordings_that_are_heard_again_after_a_crash_are_reported_as_they_were(
+    interval: float, context: Context, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    """Wherever it crashes, between a recording's end and its being marked as done as well, and in whatever order."""
+    monkeypatch.setattr(reports, "write_whole", lambda path, content: path.write_bytes(content))  # without its fsync
+    options, seconds, crashes, silenced = Confirm(interval=interval), SIZE / RATE, 0, 0
+    for seed in range(20):
+        dice = random.Random(seed)
+        numbers = range(dice.randint(1, 5))
+        began = [middle.MORNING + n * datetime.timedelta(seconds=7) for n in dice.sample(numbers, len(numbers))]
+        rows = [[dice.choices([-5.0, 5.0], k=4) for _ in range(dice.randint(1, 6))] for _ in numbers]
+
+        def hear(node: Node, number: int) -> Iterator[Heard]:
+            """One recording, window by window."""
+            for n, row in enumerate(rows[number]):  # noqa: B023
+                after = datetime.timedelta(seconds=n * seconds)
+                yield said(node, f"{number}.wav", n * seconds, began[number] + after, *row)  # noqa: B023
+            assert list(node.end(f"{number}.wav")) == []
+            yield []
+
+        path = context.state / "confirm-reports.json"
+        path.unlink(missing_ok=True)
+        calm = options.open(context)
+        wanted = [list(itertools.chain(*hear(calm, number))) for number in numbers]
+        silenced += sum(row.count(5.0) for part in rows for row in part) - sum(map(len, wanted))
+        path.unlink(missing_ok=True)
+        monkeypatch.setattr(reports, "_SAVE_SECONDS", dice.choice([0.0, 1000.0]))
+        node, number = options.open(context), 0
+        while number < len(numbers):
+            steps = dice.randint(1, len(rows[number]) + 3)
+            found = list(itertools.chain(*itertools.islice(hear(node, number), steps)))
+            if steps > len(rows[number]) + 1:
+                assert found == wanted[number]
+                number += 1
+            else:  # it crashes, and the next run hears it from its beginning
+                assert found == wanted[number][: len(found)]
+                node, crashes = options.open(context), crashes + 1
+    counted(
+        f"{crashes} crashes of confirm", f"{silenced} detections within {interval:g} s of a report, none told twice"
+    )
+    assert crashes > 50 and silenced > 50
+
+
+GOOD = {"version": 1, "reports": [["eurrob1", "mic", "2026-05-01 04:00:00+00:00", "2026-05-01 04:15:30+00:00"]]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"\xff\x00" * 99, b"[" * 100_000, b"null", b"[]", b"{}", b'{"version": 2, "reports": []}',
+        bytes(2**24 + 1),
+        *(
+            json.dumps(GOOD | {"reports": rows}).encode()
+            for rows in (
+                None, {}, [1], [[]], [["eurrob1", "mic", 1, 2]], [["eurrob1", "mic", "2026-05-01", "2026-05-01"]],
+                [["eurrob1", "mic", "yesterday", "today"]], [[None, "mic", *GOOD["reports"][0][2:]]],  # type: ignore[index]
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_list_of_reports_that_is_damaged_is_told_and_replaced(
+    content: bytes, context: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, options = context.state / "confirm-reports.json", Confirm(interval=600)
+    path.write_bytes(content)
+    node = options.open(context)
+    (message,) = caplog.messages
+    assert "species may be reported again" in message and message.isprintable() and len(message) < 500
+    assert said(node, "mic", 0, middle.MORNING)
+    assert not said(options.open(context), "mic", 1, middle.MORNING)
+    assert len(caplog.messages) == 1
+    path.write_text(json.dumps(GOOD))
+    assert not said(options.open(context), "mic", 0, middle.MORNING)
+
+
+def test_a_full_disk_costs_no_report(bundle_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        context, options = middle.context(bundle_path, disk), Confirm(interval=600)
+        node = options.open(context)
+        ballast = deliveries.fill(disk)
+        assert said(node, "mic", 0, middle.MORNING)
+        assert not said(node, "mic", 1, middle.MORNING)
+        assert context.counters.read()["reports_errors_total"] >= 1
+        assert sum("No space left on device" in line for line in caplog.messages) == 1
+        assert list(context.state.iterdir()) == []
+        ballast.unlink()
+        node.close()
+        assert not said(options.open(context), "mic", 1, middle.MORNING)
+
+
+def test_the_list_of_reports_stays_short(context: Context, monkeypatch: pytest.MonkeyPatch, counted: Counted) -> None:
+    monkeypatch.setattr(reports, "_SAVE_SECONDS", 0.0)
+    options, day = Confirm(interval=600), datetime.timedelta(days=1)
+    path, sizes, node = context.state / "confirm-reports.json", [], options.open(context)
+    for n in range(30):  # of recordings, and runs
+        node = options.open(context) if n % 3 == 0 else node
+        for second in (0, 700, 1400):
+            when = middle.MORNING + n * day + datetime.timedelta(seconds=second)
+            assert len(said(node, f"{n:03}.wav", second, when, 5, 5, 5, 5)) == 4
+        list(node.end(f"{n:03}.wav"))
+        sizes.append(path.stat().st_size)
+    counted("reports of 30 recordings and runs", f"{max(sizes)} bytes at most")
+    assert len(json.loads(path.read_text())["reports"]) == len(CODES)
+    assert max(sizes) == sizes[0]
 
 
 def test_ids_of_undated_sound_are_those_of_its_samples(context: Context) -> None:

@@ -16,8 +16,10 @@ from labous.errors import NodeError
 from labous.station import delivery
 from labous.station.delivery import Delivery, Queueing, Rejected, Unavailable
 from labous.station.queue_file import Event
+from tests.counts import Counted
 from tests.station import deliveries
-from tests.station.deliveries import event, fill, small_disk, total, wait_until
+from tests.station.deliveries import event, fill, total, wait_until
+from tests.station.needs import small_disk
 
 
 class Recorder:
@@ -104,9 +106,7 @@ def test_a_batch_is_whole_by_size_too(opened: Callable[..., Any]) -> None:
     assert transport.batches == [["2", "3"], ["0", "1"]]
 
 
-def test_new_events_are_not_stuck_behind_a_week(
-    opened: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_new_events_are_not_stuck_behind_a_week(opened: Callable[..., Any], tmp_path: Path, counted: Counted) -> None:
     week = [f"old{n}" for n in range(1000)]
     queued(opened, week, tmp_path)
     transport = Recorder()
@@ -123,8 +123,7 @@ def test_new_events_are_not_stuck_behind_a_week(
     wait_until(lambda: len(transport.taken) == 1020)
     assert sorted(transport.taken) == sorted([*week, *(f"new{n}" for n in range(20))])
     assert "old0" in transport.batches[1], "the oldest go as well from the beginning"
-    with capsys.disabled():
-        print(f"\n1,000 queued, 20 new while they went: each new one within {max(late)} batches of 10, none lost")
+    counted("1,000 queued, 20 new while they go", f"each new one within {max(late)} batches of 10, none lost")
 
 
 def test_batches_have_a_pace(opened: Callable[..., Any]) -> None:
@@ -300,7 +299,9 @@ def test_without_a_network_the_end_comes_as_soon_as_no_attempt_fits_in(opened: C
     assert time.monotonic() - started < 2.5
 
 
-def test_a_full_disk_and_a_network_deliver_from_memory(opened: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_full_disk_and_a_network_deliver_from_memory(
+    opened: Callable[..., Any], tmp_path: Path, counted: Counted
+) -> None:
     with small_disk(tmp_path / "disk", 512) as disk:
         transport = Recorder()
         sending, counters = opened(transport, disk)
@@ -316,6 +317,7 @@ def test_a_full_disk_and_a_network_deliver_from_memory(opened: Callable[..., Any
         assert sorted(transport.taken[1:], key=int) == [str(n) for n in range(300)], "and none twice"
         assert total(counters, "lost_events_total") == 0
         sending.close(threading.Event())
+    counted("disk full, and back", f"{len(transport.taken)} events put, as many delivered, 0 twice, 0 lost")
 
 
 def test_the_end_of_a_stream_waits_for_the_disk_or_says_that_it_did_not_get_there(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import datetime
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from labous.station import pipeline_file
 from labous.station.observations import Observation
 from tests import wheels
 from tests.station import pipelines
+from tests.station.needs import need
 from tests.station.pipelines import node
 
 ROOT = Path(__file__).parents[2]
@@ -64,11 +65,8 @@ def test_every_block_is_of_a_kind_that_is_tested_here_and_parses() -> None:
 @pytest.mark.slow
 @pytest.mark.wheel
 def test_the_pages_pipeline_passes_the_check_of_the_installed_wheel(wheel: Path, bundle_path: Path) -> None:
-    try:
-        import sounddevice  # noqa: F401
-    except OSError:
-        assert "LABOUS_REQUIRE_STATION" not in os.environ
-        pytest.skip("PortAudio (libportaudio2) is not here: the page's pipeline was not checked by an installed wheel")
+    portaudio = ctypes.util.find_library("portaudio")  # as sounddevice looks for it
+    need(portaudio, "libportaudio2", "the page's pipeline by an installed wheel")
     (extras,) = set(re.findall(r"\.whl\[([a-z,]+)\]", PAGE))
     folder = bundle_path.parent
     labous = wheels.environment(folder / "venv", wheel, extras, "requirements.lock").parent / "labous"
@@ -83,6 +81,7 @@ def test_the_pages_pipeline_passes_the_check_of_the_installed_wheel(wheel: Path,
     assert json.loads(wheels.run(labous, "run", "--schema").stdout)["title"] == "Labous pipeline"
 
 
+@pytest.mark.slow
 def test_the_pages_pipeline_hears_a_recording(bundle_path: Path, wav: Path) -> None:
     """All of it, with a file in place of the microphone, a bundle of shorter windows, and no server."""
     folder = bundle_path.parent

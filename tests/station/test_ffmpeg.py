@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from labous.nodes import EndOfStream, Record
 from labous.nodes.ffmpeg import Ffmpeg, without_secrets
 from labous.options import Refused, parse
 from labous.station import buffer, capture
+from tests.counts import Counted
 from tests.runtime import audio
-from tests.station.sources import RATE, SIZE, check_as_analyzed, context, programs, split
+from tests.station.needs import programs
+from tests.station.sources import RATE, SIZE, check_as_analyzed, context, split
 
 RECONNECTS = 'reconnects_total{node="ffmpeg"}'
 SECRETS = ("hunter2", "hunter%32", "s3cret")
@@ -65,7 +68,7 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_a_files_windows_are_those_of_analyze(suffix: str, tmp_path: Path) -> None:
-    programs("ffmpeg")
+    programs("ffmpeg", untested="the node ffmpeg")
     path = audio.write(tmp_path / f"a.{suffix}", audio.noise(4.3, 44_100, 2), 44_100)
     station = context(tmp_path)
     records, ends = split(parse(Ffmpeg, {"url": path.name, "overlap": 0.25}).open(station).records())
@@ -76,7 +79,7 @@ def test_a_files_windows_are_those_of_analyze(suffix: str, tmp_path: Path) -> No
 
 def test_what_soundfile_cannot_read(tmp_path: Path) -> None:
     """A video's sound, compressed."""
-    programs("ffmpeg")
+    programs("ffmpeg", untested="the node ffmpeg")
     path = audio.write(tmp_path / "a.wav", audio.noise(3.0, 48_000), 48_000)
     film = tmp_path / "film.mkv"
     with serving("-f", "lavfi", "-i", "color=s=16x16:d=3", "-i", str(path), "-c:a", "aac", str(film)) as process:
@@ -89,7 +92,7 @@ def test_what_soundfile_cannot_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gone.wav", "text.wav", "mute.mkv"])
 def test_a_file_that_cannot_be_read_ends_the_run(name: str, tmp_path: Path) -> None:
-    programs("ffmpeg")
+    programs("ffmpeg", untested="the node ffmpeg")
     (tmp_path / "text.wav").write_text("no sound")
     if name == "mute.mkv":
         with serving("-f", "lavfi", "-i", "color=s=16x16:d=1", str(tmp_path / name)) as process:
@@ -105,9 +108,9 @@ def test_ffmpeg_must_be_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_stream_over_http_that_breaks_off_is_opened_again(tmp_path: Path) -> None:
+def test_a_stream_over_http_that_breaks_off_is_opened_again(tmp_path: Path, counted: Counted) -> None:
     """The sender is killed twice; windows before and after each gap are whole."""
-    programs("ffmpeg")
+    programs("ffmpeg", untested="the node ffmpeg")
     path = audio.write(tmp_path / "a.wav", audio.noise(60.0, RATE), RATE)
     port = free_port()
     station = context(tmp_path)
@@ -132,19 +135,19 @@ def test_a_stream_over_http_that_breaks_off_is_opened_again(tmp_path: Path) -> N
     _, ends = split(taken)
     source.close()
     assert not source._thread.is_alive()
-    assert {r.stream for r in records} == {f"http://127.0.0.1:{port}/garden"} == {end.stream for end in ends}
+    assert {r.stream for r in records} == {f"http://127.0.0.1:{port}"} == {end.stream for end in ends}
     assert all(after.start >= before.start + after.fresh for before, after in itertools.pairwise(records))
     assert len(records) > 3, "the end of what was heard before a break is given"
     times = [r.time for r in records]
     assert None not in times and times == sorted(times)  # type: ignore[type-var]
     assert station.counters.read()[RECONNECTS] >= 2
-    print(f"{station.counters.read()[RECONNECTS]:g} reconnects, {len(records)} windows")
+    counted("a stream that breaks off", f"{station.counters.read()[RECONNECTS]:g} reconnects, {len(records)} windows")
 
 
 @pytest.mark.slow
 def test_rtsp(tmp_path: Path) -> None:
     """A camera's protocol: another ffmpeg sends to ours, which listens as an RTSP server does."""
-    programs("ffmpeg")
+    programs("ffmpeg", untested="the node ffmpeg")
     path = audio.write(tmp_path / "a.wav", audio.noise(20.0, 48_000), 48_000)
     url = f"rtsp://127.0.0.1:{free_port()}/garden"
     station = context(tmp_path)
@@ -174,7 +177,7 @@ def test_rtsp(tmp_path: Path) -> None:
     now = source._buffer._clock.now()
     for record in records:
         assert isinstance(record, Record)
-        assert record.stream == url
+        assert record.stream == url.removesuffix("/garden")
         assert np.abs(record.columns["audio"]).mean() > 0.005
         assert now is not None and record.time is not None
         assert datetime.timedelta(0) < now - record.time < datetime.timedelta(seconds=30)
@@ -186,8 +189,9 @@ def test_rtsp(tmp_path: Path) -> None:
         ("exit 0", "it ended"),
         (
             "echo 'rtsp://u:hunter2@camera/1?k=s3cret: 401 \033[31m k=s3cret' >&2; exit 8",
-            r"ended with 8 \(rtsp://camera",
+            r"ended with 8 \(rtsp://camera: 401 ",
         ),
+        ("echo 'cannot open http://other/live/s3cret/a.ts?hunter2, nor hunter2' >&2; exit 1", r"http://other, nor …\)"),
         ("kill -9 $$", r"ended with -9"),
         ("yes nonsense | head -c 199998 >&2; cat a.wav; exit 1", r"ended with 1 \(nonsense\)"),
         ("head -c 30 a.wav", "it ended"),
@@ -216,13 +220,13 @@ def test_whatever_happens_to_ffmpeg_it_is_run_again(
     assert not source._thread.is_alive()
     assert took < 6
     (message,) = {record.getMessage() for record in caplog.records}
-    assert message.isprintable() and "No sound from rtsp://camera/1: " in message
+    assert message.isprintable() and "No sound from rtsp://camera: " in message
     assert re.search(reason, message), message
     assert not any(secret in caplog.text for secret in SECRETS)
     assert station.counters.read()[RECONNECTS] == 1
 
 
-def test_nothing_is_left_behind(tmp_path: Path, quick: None) -> None:
+def test_nothing_is_left_behind(tmp_path: Path, quick: None, counted: Counted) -> None:
     """After a hundred lives of ffmpeg, no process, thread or descriptor is."""
     audio.write(tmp_path / "a.wav", audio.noise(0.5, RATE), RATE)
     script = "echo $$ >> pids; cat a.wav"
@@ -243,7 +247,7 @@ def test_nothing_is_left_behind(tmp_path: Path, quick: None) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert threading.active_count() == threads
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
-    print(f"{len(pids)} lives, {count} windows")
+    counted(f"{len(pids)} deaths of ffmpeg", f"{count} windows; no process, thread or descriptor is left")
 
 
 def test_stopping_is_prompt_even_if_ffmpeg_is_not(tmp_path: Path) -> None:
@@ -269,16 +273,20 @@ def test_stopping_is_prompt_even_if_ffmpeg_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("rtsp://camera/1", "rtsp://camera/1"),
-        ("rtsp://u:hunter2@camera:554/1", "rtsp://camera:554/1"),
-        ("rtsp://u:a@b:c@camera/1", "rtsp://camera/1"),
-        ("http://camera/live.mp3?user=u&pwd=hunter2#s3cret", "http://camera/live.mp3"),
+        ("rtsp://camera/1", "rtsp://camera"),
+        ("rtsp://u:hunter2@camera:554/1", "rtsp://camera:554"),
+        ("rtsp://u:a@b:c@camera/1", "rtsp://camera"),
+        ("rtsp://camera:554/user=admin_password=hunter2_channel=1_stream=0.sdp", "rtsp://camera:554"),
+        ("rtsp://camera/user=admin&password=hunter2&channel=1", "rtsp://camera"),
+        ("http://camera/live.mp3?user=u&pwd=hunter2#s3cret", "http://camera"),
+        ("http://camera/hunter2/live.mp3", "http://camera"),
         ("http://camera?pwd=hunter2", "http://camera"),
-        ("https://hunter2@[::1]:8443/1", "https://[::1]:8443/1"),
+        ("https://hunter2@[::1]:8443/1", "https://[::1]:8443"),
         ("udp://@239.0.0.1:1234", "udp://239.0.0.1:1234"),
         ("srt://camera:9000?passphrase=hunter2", "srt://camera:9000"),
         ("file:///tmp/a.wav", "file:///tmp/a.wav"),
         ("a b/c?d.wav", "a b/c?d.wav"),
+        ("hw:1,0", "hw:1,0"),
     ],
 )
 def test_names_without_secrets(url: str, name: str) -> None:
@@ -303,6 +311,50 @@ def test_an_address_with_a_bare_separator_in_its_password_is_refused(url: str) -
     with pytest.raises(Refused, match="%2F") as caught:
         parse(Ffmpeg, {"url": url})
     assert "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["rtsp:u:hunter2@camera/1", "http:camera?token=hunter2", "http:/camera/hunter2"])
+def test_an_address_in_shorthand_is_refused(url: str) -> None:
+    with pytest.raises(
+        Refused, match=r"neither an address nor a path; write SCHEME://… or, for a file, \./…"
+    ) as caught:
+        parse(Ffmpeg, {"url": url})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://camera/user=admin_password=hunter2&channel=1",
+        "http://camera/live?token=hunter2",
+        "http://camera/hunter2/live",
+        "http://camera/live;hunter2?n=1#hunter2",
+        "http://u:hunter2@camera/live",
+        "http://camera/live?token=hunter%32",
+    ],
+)
+def test_what_ffmpeg_says_of_an_address_is_without_secrets(url: str) -> None:
+    plain = urllib.parse.unquote(url)
+    source = parse(Ffmpeg, {"url": url})
+    tail = url.partition("camera/")[2]
+    for said in (
+        f"{url}: 401", f"Error opening input file {plain}.", f"Opening '{url}' for reading", f"/{tail} not found",
+        tail, urllib.parse.unquote(tail), f"http://other:80/{tail}, then", f'"{plain}/seg1.ts?{tail}"', "hunter2?",
+    ):  # fmt: skip
+        told = source._without_secrets_in(said)
+        assert not any(secret in told for secret in SECRETS), (said, told)
+    assert source._without_secrets_in(f"{url}: 401 Unauthorized") == f"{without_secrets(url)}: 401 Unauthorized"
+
+
+def test_what_the_real_ffmpeg_says_is_without_secrets(tmp_path: Path) -> None:
+    programs("ffmpeg", untested="the node ffmpeg")
+    for url in (
+        f"http://u:hunter2@127.0.0.1:{free_port()}/s3cret/live?token=hunter2",
+        f"rtsp://127.0.0.1:{free_port()}/user=admin_password=hunter2&channel=1",
+    ):
+        with pytest.raises(NodeError, match=r"cannot be read: ffmpeg ended with \d+ \(.+\)") as caught:
+            split(parse(Ffmpeg, {"url": url, "live": "no"}).open(context(tmp_path)).records())
+        assert f"({without_secrets(url)}: Connection refused)" in str(caught.value)
 
 
 @settings(deadline=None, max_examples=300)

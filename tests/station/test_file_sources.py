@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -29,6 +30,7 @@ from labous.options import Refused, parse
 from labous.station import filetime
 from labous.station.cutting import SourceOptions
 from labous.station.done import _PUT, Done, Version, _write
+from tests.counts import Counted
 from tests.runtime import audio
 from tests.runtime.bundles import FRONTEND
 from tests.station import pipelines
@@ -239,7 +241,7 @@ def hostile_folder(folder: Path) -> None:
     write(folder / "z.wav")
 
 
-def test_a_folder_may_hold_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_may_hold_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture, counted: Counted) -> None:
     (tmp_path / "in").mkdir()
     hostile_folder(tmp_path / "in")
     station = context(tmp_path)
@@ -261,7 +263,7 @@ def test_a_folder_may_hold_anything(tmp_path: Path, caplog: pytest.LogCaptureFix
     caplog.clear()
     assert read_all(tmp_path) == ([], []), "nothing is tried again"
     assert caplog.records == []
-    print(f"9 of 11 entries refused, each told once; {len(records)} windows")
+    counted("a FIFO, an empty file and the like", f"9 of 11 entries refused, each told once; {len(records)} windows")
 
 
 def test_a_failing_disk_is_not_held_against_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +279,170 @@ def test_a_failing_disk_is_not_held_against_a_file(tmp_path: Path, monkeypatch: 
         patch.setattr(Path, "open", without_rights)
         assert read_all(tmp_path) == ([], [])
     assert len(read_all(tmp_path)[0]) == 2
+
+
+def test_what_a_failing_disk_holds_is_tried_once_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "in/a.wav")
+    station, tried = context(tmp_path), 0
+
+    def failing(*_: object) -> Iterator[np.ndarray]:
+        nonlocal tried
+        tried += 1
+        assert tried == 1
+        raise OSError(5, "Input/output error")
+        yield
+
+    class Stopping(threading.Event):
+        waits = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout == 5.0
+            self.waits += 1
+            if self.waits == 5:
+                self.set()
+            return self.is_set()
+
+    monkeypatch.setattr(files.recordings, "read_blocks", failing)
+    source = Folder(path="in", watch=True, settle_seconds=0).open(dataclasses.replace(station, stopping=Stopping()))
+    assert split(source.records()) == ([], [])
+    assert tried == 1 and len(caplog.messages) == 1
+    assert listed(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_what_failing_disks_hold_takes_no_memory(tmp_path: Path, counted: Counted) -> None:
+    """As in a year of such errors."""
+    program = (
+        "import pathlib, sys\n"
+        "from labous.station.counters import Counters\n"
+        "from labous.station.done import Done, Version\n"
+        "done = Done(pathlib.Path(sys.argv[1]), Counters())\n"
+        "for n in range(int(sys.argv[2])):\n"
+        "    version = Version(f'/srv/recorders/garden/{n:06}_20260501_053000.wav', n, n)\n"
+        "    done.pass_over(version)\n"
+        "    assert done.passes_over(version) and version not in done\n"
+        "print(next(int(s.split()[1]) for s in open('/proc/self/status') if s.startswith('VmHWM')) / 1e3)\n"
+    )
+    peaks = {}
+    for count in (1_000, 200_000):
+        command = [sys.executable, "-c", program, str(tmp_path / f"{count}.sqlite"), str(count)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        peaks[count] = float(found.stdout)
+    counted(
+        "200,000 files on a failing disk", f"peak RSS {peaks[200_000]:.1f} MB, with 1,000 of them {peaks[1_000]:.1f} MB"
+    )
+    assert peaks[200_000] < peaks[1_000] + 5
+
+
+def dies(tmp_path: Path, name: str, window: int, attempts: int = 3) -> None:
+    """A run that is killed while it has that window of that file."""
+    child = os.fork()
+    if child == 0:
+        try:
+            for one in Folder(path="in", attempts=attempts).open(context(tmp_path)).records():
+                if isinstance(one, EndOfStream):
+                    one.done()
+                elif one.stream.endswith(name) and one.start == window * SIZE:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)  # it was not
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_a_file_in_which_runs_die_is_given_up(window: int, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("in/a.wav", "in/b.wav", "in/c.wav"):
+        write(tmp_path / name, 4.0)
+    for _ in range(2):
+        dies(tmp_path, "b.wav", window)
+    write(tmp_path / "in/a2.wav")  # which is read between the attempts
+    dies(tmp_path, "b.wav", window)
+    station = context(tmp_path)
+    records, ends = split(Folder(path="in").open(station).records())
+    for end in ends:
+        end.done()
+    assert {Path(record.stream).name for record in records} == {Path(end.stream).name for end in ends} == {"c.wav"}
+    assert station.counters.read() == {"bad_files_total": 1, "files_total": 1}
+    (message,) = caplog.messages
+    assert f"b.wav' is given up, as 3 runs in a row died at its window {window + 1}; it is left alone" in message
+    assert [name for name, error in listed(tmp_path) if error] == ["b.wav"]
+    assert read_all(tmp_path) == ([], []), "nor in the next run"
+    write(tmp_path / "in/b.wav", 3.0, seed=5)
+    assert len(read_all(tmp_path)[0]) == 3, "another file of that name"
+
+
+def test_runs_that_die_here_and_there_are_held_against_no_file(tmp_path: Path) -> None:
+    """As in power cuts, or on a station that is switched off each evening."""
+    write(tmp_path / "in/a.wav", 9.0)
+    for window in (5, 5, 7, 5, 5, 0, 0, 8, 8):
+        dies(tmp_path, "a.wav", window)
+    assert len(read_all(tmp_path)[0]) == 9
+
+
+@pytest.mark.parametrize("how", ["stopped", "closed"])
+def test_an_orderly_end_is_held_against_no_file(how: str, tmp_path: Path) -> None:
+    """Where the station is told to end, and where a node raises an error."""
+    write(tmp_path / "in/a.wav", 4.0)
+    for _ in range(4):
+        station = context(tmp_path)
+        taken = Folder(path="in").open(station).records()
+        assert [next(taken).start for _ in range(2)] == [0, SIZE]  # type: ignore[union-attr, call-overload]
+        if how == "stopped":
+            station.stopping.set()
+            assert list(taken) == []
+        else:
+            taken.close()  # type: ignore[attr-defined]
+    assert len(read_all(tmp_path)[0]) == 4
+
+
+def test_any_number_of_attempts(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.wav", 4.0)
+    for _ in range(4):
+        dies(tmp_path, "a.wav", 1, attempts=0)
+    assert len(read_all(tmp_path, attempts=0)[0]) == 4
+
+
+def test_an_error_that_nobody_expects_is_held_against_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "in/a.wav", 4.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.recordings, "read_blocks", lambda *_: 1 // 0)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                read_all(tmp_path)
+    assert read_all(tmp_path) == ([], [])
+    assert [name for name, error in listed(tmp_path) if error] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"0\n", b"\0" * 5000, b"x\n{}\n", b"0\n[]\n", b"0\n" + b"[" * 9**5, b'1\n{"at": [1], "deaths": []}\n',
+     b'1\n{"at": null, "deaths": [[[], 1, 2, 3, 4]]}\n', b'1\n{"at": null, "deaths": [["a", 1]]}\n', b"\xff\n\xff\n"],
+)  # fmt: skip
+def test_a_damaged_note_of_what_was_read_is_told_and_replaced(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "in/a.wav", 4.0)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/folder.attempts").write_bytes(content)
+    dies(tmp_path, "a.wav", 1)
+    dies(tmp_path, "a.wav", 1)
+    dies(tmp_path, "a.wav", 1)
+    assert read_all(tmp_path) == ([], [])
+    assert len(caplog.messages) == 1, "that of the child is not seen here"
+    (tmp_path / "state/folder.attempts").write_bytes(content)
+    write(tmp_path / "in/b.wav", 4.0)
+    assert len(read_all(tmp_path)[0]) == 4
+    assert len(caplog.messages) == 2 and "folder.attempts, is damaged" in caplog.messages[1]
+
+
+def test_where_nothing_can_be_noted_files_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "in/a.wav", 4.0)
+    (tmp_path / "state/folder.attempts").mkdir(parents=True)
+    assert len(read_all(tmp_path)[0]) == 4
+    assert [message for message in caplog.messages if "cannot be written" in message] == [caplog.messages[-1]]
 
 
 def test_a_missing_package_ends_the_run_and_marks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,7 +565,7 @@ def put(done: Done, some: Iterable[Version]) -> None:
     _write(done._db, _PUT, ((os.fsencode(version.path), *version[1:], None) for version in some))
 
 
-def test_the_list_survives_damage(tmp_path: Path) -> None:
+def test_the_list_survives_damage(tmp_path: Path, counted: Counted) -> None:
     path, counters = tmp_path / "folder.sqlite", context(tmp_path).counters
     some = [version for version, _ in zip(versions(), range(500), strict=False)]
     done = Done(path, counters)
@@ -423,7 +589,10 @@ def test_the_list_survives_damage(tmp_path: Path) -> None:
         harmed += found < len(some)
         known += found
     kept = len(list(tmp_path.glob("folder.sqlite.damaged-*")))
-    print(f"{kept} of 100 damaged lists were set aside; {harmed} had lost files, all together {known / 500:.0f} %")
+    counted(
+        "100 damaged lists of files",
+        f"{kept} set aside; {harmed} had lost files, {known / 500:.0f} % of all files are known still",
+    )
     assert kept >= 50 and known > 0
     for content in (b"", b"\0" * 5000, b"[" * 5000, b'["/sd/1.wav",1,1,null]\n'):
         path.write_bytes(content)
@@ -481,21 +650,22 @@ def test_the_list_forgets_what_is_no_more_but_not_a_disk(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_long_list_and_a_large_folder_take_no_memory(tmp_path: Path) -> None:
+def test_a_long_list_and_a_large_folder_take_no_memory(tmp_path: Path, counted: Counted) -> None:
     """20 times as many of both, each in a process of its own."""
     peaks = {}
     for count in (1_000, 20_000):
         peaks[count] = many(tmp_path / str(count), count)[0]
-    print(f"peak RSS: {peaks[1_000]:.1f} MB for 1,000 files, {peaks[20_000]:.1f} MB for 20,000")
+    counted("a folder of 20,000 files", f"peak RSS {peaks[20_000]:.1f} MB, with 1,000 {peaks[1_000]:.1f} MB")
     assert peaks[20_000] < peaks[1_000] + 5
 
 
 @pytest.mark.slow
-def test_half_a_million_files(tmp_path: Path) -> None:
+def test_half_a_million_files(tmp_path: Path, counted: Counted) -> None:
     few, many_more = many(tmp_path / "few", 1_000), many(tmp_path / "many", 500_000, real=20_000)
-    print(
-        f"500,000 versions: the list {many_more[3]:.0f} MB on disk; peak RSS {many_more[0]:.1f} MB (with 1,000: "
-        f"{few[0]:.1f} MB); opened in {many_more[1]:.2f} s; a look at 20,000 files takes {many_more[2]:.2f} s"
+    counted(
+        "half a million files",
+        f"peak RSS {many_more[0]:.1f} MB, with 1,000 {few[0]:.1f} MB; the list has {many_more[3]:.0f} MB on disk, "
+        f"opened in {many_more[1]:.2f} s; a look at 20,000 takes {many_more[2]:.2f} s",
     )
     assert many_more[0] < few[0] + 10
 
@@ -593,7 +763,7 @@ def test_sound_that_the_station_saves_is_not_heard_again(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_recording_of_3_gb(tmp_path: Path) -> None:
+def test_a_recording_of_3_gb(tmp_path: Path, counted: Counted) -> None:
     """Sparse, with sound at both ends; in a process of its own, whose memory is compared with a short one's."""
     peaks = {}
     for name, size in (("short", 3 * 10**6), ("long", 3 * 2**30)):
@@ -629,19 +799,18 @@ def test_a_recording_of_3_gb(tmp_path: Path) -> None:
         n = size // 2
         assert count == n // SIZE + (n % SIZE >= 512)
         assert [error for _, error in listed(folder)] == [None]
-    print(
-        f"peak RSS: {peaks['short'] / 1024:.1f} MB for {3 * 10**6 / 1e6:g} MB, {peaks['long'] / 1024:.1f} MB for 3 GB"
-    )
+    counted("a recording of 3 GB", f"peak RSS {peaks['long'] / 1024:.1f} MB, of 3 MB {peaks['short'] / 1024:.1f} MB")
     assert peaks["long"] < 1.05 * peaks["short"]
 
 
 @pytest.mark.slow
-def test_a_folder_through_kills(bundle_path: Path) -> None:
+def test_a_folder_through_kills(bundle_path: Path, counted: Counted) -> None:
     """The station is killed at random moments: each file is done in the end, and no observation is missing."""
     home = bundle_path.parent
     for number in range(16):
         write(home / f"in/20240501_05{number:02}00.wav", 40.0, seed=number)
-    path = pipelines.write(home, pipelines.node("folder", path='"in"', overlap=0.5), pipelines.MIDDLE, pipelines.SINK)
+    source = pipelines.node("folder", path='"in"', overlap=0.5, attempts=0)  # as these kills are no file's fault
+    path = pipelines.write(home, source, pipelines.MIDDLE, pipelines.SINK)
     began = monotonic()
     assert pipelines.run("run", path).returncode == 0
     took = monotonic() - began
@@ -658,7 +827,10 @@ def test_a_folder_through_kills(bundle_path: Path) -> None:
                 kills += 1
     assert pipelines.run("run", path).returncode == 0
     found = observed(home)
-    print(f"{kills} kills; {len(found)} observations, {len(set(found))} different, of {len(wanted)}")
+    counted(
+        f"{kills} kills of a folder's station",
+        f"{len(found)} observations, {len(set(found))} different, of {len(wanted)} that there are",
+    )
     assert kills >= 3
     assert set(found) == set(wanted) and len(set(wanted)) == len(wanted)
     assert sorted(name for name, _ in listed(home)) == sorted(file.name for file in (home / "in").iterdir())

@@ -22,6 +22,7 @@ from labous.nodes.http import Http
 from labous.options import Refused
 from labous.station.delivery import Sink
 from labous.station.observations import Observation
+from tests.counts import Counted
 from tests.station.deliveries import (
     certificates,
     context,
@@ -119,6 +120,7 @@ LATER = [
 ]  # fmt: skip
 
 
+@pytest.mark.fault("answers that acknowledge nothing", "tried again until one does, nothing lost")
 @pytest.mark.parametrize("fate", LATER, ids=lambda fate: f"{fate.status}-{fate.cut}-{fate.reset}")
 def test_what_is_no_acknowledgment_is_tried_again(fate: Fate, station: Callable[..., Station]) -> None:
     with receiving(fates(fate, fate, Fate(status=204))) as receiver:
@@ -131,6 +133,7 @@ def test_what_is_no_acknowledgment_is_tried_again(fate: Fate, station: Callable[
     assert here.parked() == []
 
 
+@pytest.mark.fault("batches that are refused for good", "parked where a person sees them")
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
 def test_what_is_refused_for_good_is_parked(status: int, station: Callable[..., Station]) -> None:
     said = b"no such \x1b[31mspecies\n"
@@ -162,6 +165,7 @@ def test_a_name_that_is_none(station: Callable[..., Station], caplog: pytest.Log
     assert here.count("queue_events") == 1
 
 
+@pytest.mark.fault("receivers that hang or drip", "given up in time, nothing lost")
 @pytest.mark.parametrize("fate", [Fate(hangs=True), Fate(drip=0.05, body=b"x" * 1000), Fate(drip=0.05, cut=15)])
 def test_a_receiver_that_hangs_or_drips_is_given_up_in_time(fate: Fate, station: Callable[..., Station]) -> None:
     with receiving(fates(fate, Fate())) as receiver:
@@ -248,7 +252,7 @@ def test_a_stop_does_not_wait_for_a_connection(station: Callable[..., Station]) 
         started = time.monotonic()
         here.node.close()
         assert time.monotonic() - started < 2
-        assert not [t for t in threading.enumerate() if t.name.startswith("labous-http")]
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("labous-http")], 2)
 
 
 def test_a_stop_does_not_wait_for_a_receiver_that_hangs(station: Callable[..., Station]) -> None:
@@ -260,7 +264,7 @@ def test_a_stop_does_not_wait_for_a_receiver_that_hangs(station: Callable[..., S
         started = time.monotonic()
         here.node.close()
         assert time.monotonic() - started < 2
-        assert not [t for t in threading.enumerate() if t.name.startswith("labous-http")]
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("labous-http")], 2)
 
 
 def date(seconds: float) -> str:
@@ -268,6 +272,7 @@ def date(seconds: float) -> str:
     return email.utils.format_datetime(when, usegmt=True)
 
 
+@pytest.mark.fault("Retry-After", "heeded within bounds")
 @pytest.mark.parametrize(
     "status, headers, least, most",
     [
@@ -323,6 +328,7 @@ def test_a_redirect_on_the_same_host_is_followed(station: Callable[..., Station]
     assert here.count("sink_errors_total") == 0
 
 
+@pytest.mark.fault("a redirect to another host", "gets nothing")
 def test_a_redirect_to_another_host_gets_nothing(
     station: Callable[..., Station], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -400,6 +406,7 @@ def test_a_token_that_is_echoed_reaches_no_log_and_no_file(
         here = station(receiver.url, token_file=str(tmp_path / "token"))
         here.hears("eurrob1")
         wait_until(lambda: here.count("sink_errors_total") >= 1 or here.count("parked_batches") == 1)
+        wait_until(lambda: "Node http" in caplog.text)
     parked = list((tmp_path / "state" / "http-parked").glob("*.json"))
     said = caplog.text + "".join(path.read_text() for path in parked)
     assert receiver.requests and "Node http" in said
@@ -451,6 +458,7 @@ def test_a_token_over_a_plain_connection_is_warned_of(
     assert "crosses the network readable; use https" in caplog.text
 
 
+@pytest.mark.fault("a wrong certificate", "gets nothing; the right one everything")
 def test_tls_is_verified(
     station: Callable[..., Station], made: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -464,6 +472,7 @@ def test_tls_is_verified(
     assert "certificate verify failed" in caplog.text.lower()
 
 
+@pytest.mark.fault("a stranger's certificate", "gets nothing")
 def test_the_system_s_authorities_do_not_vouch_for_a_stranger(
     station: Callable[..., Station], made: dict[str, Path]
 ) -> None:
@@ -474,6 +483,7 @@ def test_the_system_s_authorities_do_not_vouch_for_a_stranger(
         assert receiver.requests == [] and here.count("queue_events") == 1
 
 
+@pytest.mark.fault("a certificate for another host", "gets nothing")
 def test_a_certificate_for_another_host_is_refused(station: Callable[..., Station], made: dict[str, Path]) -> None:
     tls = contexts(made)
     with receiving(Fate, tls) as receiver:
@@ -494,13 +504,11 @@ def test_a_tls_receiver_that_hangs_is_left_when_the_station_stops(
         started = time.monotonic()
         here.node.close()
         assert time.monotonic() - started < 2
-        assert not [t for t in threading.enumerate() if t.name.startswith("labous-http")]
+        wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith("labous-http")], 2)
 
 
 @pytest.mark.slow
-def test_comes_back_after_ten_thousand_queued(
-    station: Callable[..., Station], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_comes_back_after_ten_thousand_queued(station: Callable[..., Station], counted: Counted) -> None:
     down = threading.Event()
     down.set()
 
@@ -522,11 +530,11 @@ def test_comes_back_after_ten_thousand_queued(
     assert before <= 1000, "what is new comes first"
     failures = here.count("sink_errors_total")
     assert here.count("delivered_events_total") == 10_001 and here.count("lost_events_total") == 0
-    with capsys.disabled():
-        print(
-            f"\n10,000 queued while the receiver was down ({failures:.0f} attempts), then back: 10,001 arrived in"
-            f" {len(receiver.requests)} batches, 0 twice, 0 lost; the newest with the first {before}"
-        )
+    counted(
+        "back after 10,000 were queued",
+        f"{failures:.0f} attempts while it was down; then 10,001 arrived in {len(receiver.requests)} batches, 0 twice, "
+        f"0 lost, the newest with the first {before}",
+    )
 
 
 def test_two_nodes_of_one_kind_need_two_names(station: Callable[..., Station]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.counts import Counted
 from tests.station.deliveries import HURRY, certificates, contexts
 from tests.station.receiver import Fate, receiving
 
@@ -29,13 +30,13 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(500, marks=pytest.mark.slow)])
-def test_every_detection_arrives_and_none_twice(kills: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_detection_arrives_and_none_twice(kills: int, tmp_path: Path, counted: Counted) -> None:
     made = certificates(tmp_path)
-    rng, counted = random.Random(kills), collections.Counter[str]()
+    rng, fates = random.Random(kills), collections.Counter[str]()
 
     def fate() -> Fate:
         name = "takes them" if rng.random() < 0.4 else rng.choice(list(FAILURES))
-        counted[name] += 1
+        fates[name] += 1
         return FAILURES.get(name, Fate())
 
     state = tmp_path / "state"
@@ -51,13 +52,12 @@ def test_every_detection_arrives_and_none_twice(kills: int, tmp_path: Path, caps
     missing = set(put) - set(receiver.kept)
     beyond = set(receiver.kept) - set(put)
     last = json.loads(ended.stdout.splitlines()[-1])
-    with capsys.disabled():
-        print(
-            f"\n{kills} kills: {len(put)} detections put, {len(put) - len(missing)} arrived, {len(missing)} missing,"
-            f" {receiver.repeats} repeats dropped by id, {len(beyond)} arrived whose put was cut short by a kill"
-            f"\n  {sum(counted.values())} connections: "
-            + ", ".join(f"{n} {name}" for name, n in sorted(counted.items()))
-        )
+    counted(
+        f"{kills} kills of the delivery",
+        f"{len(put):,} detections put, {len(put) - len(missing):,} arrived, {len(missing)} missing, "
+        f"{receiver.repeats:,} repeats dropped by id, {len(beyond)} arrived whose put was cut short by a kill; "
+        f"{sum(fates.values()):,} connections: " + ", ".join(f"{n} {name}" for name, n in sorted(fates.items())),
+    )
     assert not missing
     # a kill may fall between the commit and the writing down of what was put; such events are real too, and few
     assert len(beyond) <= 3 * kills

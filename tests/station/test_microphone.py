@@ -28,9 +28,11 @@ from labous.options import parse
 from labous.station import buffer, capture
 from labous.station.capture import Live
 from labous.station.counters import Counters
+from tests.counts import Counted
 from tests.runtime import audio
 from tests.station import pipelines
-from tests.station.sources import RATE, SIZE, context, programs, split
+from tests.station.needs import programs
+from tests.station.sources import RATE, SIZE, context, split
 
 RECONNECTS = 'reconnects_total{node="microphone"}'
 
@@ -155,7 +157,7 @@ def test_channels_are_averaged(least: int, channels: int | None, expected: int, 
 
 
 def test_unplugged_and_back_under_another_number(
-    sound: Sound, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    sound: Sound, tmp_path: Path, caplog: pytest.LogCaptureFixture, counted: Counted
 ) -> None:
     with listening(tmp_path, device="USB Micro", sample_rate=RATE, retry_seconds=1) as (_, taken, counters):
         stream = sound.stream(0)
@@ -178,6 +180,9 @@ def test_unplugged_and_back_under_another_number(
     assert second.start >= tail.end  # type: ignore[union-attr]
     assert set(second.columns["audio"]) == {5.0}, "no window lies across the gap"  # type: ignore[union-attr]
     assert caplog.text.count("No sound from USB Micro") == 1, "told once"
+    counted(
+        "unplugged, and back as another", f"{counters.read()[RECONNECTS]:.0f} attempts, told once; no window spans it"
+    )
 
 
 def test_a_device_that_falls_silent_is_opened_anew(
@@ -310,7 +315,7 @@ class Card:
 
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Card]:
-    programs("pulseaudio", "pactl", "paplay", "arecord")
+    programs("pulseaudio", "pactl", "paplay", "arecord", untested="microphones on a sound card")
     made = Card(tmp_path)
     yield made
     made.unplug()
@@ -366,7 +371,7 @@ def placed(recording: np.ndarray, found: np.ndarray) -> tuple[int, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [RATE, 48_000])
-def test_a_recording_played_into_a_sound_card(rate: int, card: Card) -> None:
+def test_a_recording_played_into_a_sound_card(rate: int, card: Card, counted: Counted) -> None:
     """What is heard is the recording, at the time when it was played."""
     card.rate = rate
     card.plug()
@@ -383,14 +388,17 @@ def test_a_recording_played_into_a_sound_card(rate: int, card: Card) -> None:
     found = np.fromfile(card.folder / "heard.raw", np.float32)[: int(rows[-1][1])]
     at, like = placed(recording, soxr.resample(found, RATE, 48_000))
     played = rows[0][3] + at / 48_000
-    print(f"correlation {like:.6f}; heard {1000 * (played - began):.0f} ms after the player's start")
+    counted(
+        f"played into a sound card, {rate} Hz",
+        f"correlation {like:.6f}; heard {1000 * (played - began):.0f} ms after the player's start",
+    )
     assert like > 0.999
     assert began - 0.25 <= played <= ended - 3.0 + 0.25, "beyond what the sound server itself holds back"
     assert [row[0] for row in rows] == [number * SIZE for number in range(len(rows))]
 
 
 @pytest.mark.slow
-def test_a_sound_card_that_is_unplugged_and_comes_back(card: Card) -> None:
+def test_a_sound_card_that_is_unplugged_and_comes_back(card: Card, counted: Counted) -> None:
     card.plug()
     with heard(card) as (process, windows):
         pipelines.wait_for(lambda: len(windows()) >= 2, process)
@@ -405,8 +413,9 @@ def test_a_sound_card_that_is_unplugged_and_comes_back(card: Card) -> None:
     rows = windows()
     after = [row for row in rows if row[3] >= back]
     gap = after[0][0] - [row for row in rows if row[3] < back][-1][1]
-    print(
-        f"{before} windows; {back - gone:.1f} s without a card, {gap / RATE:.1f} s without sound; {len(after)} windows"
+    counted(
+        "a sound card unplugged, and back",
+        f"{before} windows; {back - gone:.1f} s without a card, {gap / RATE:.1f} s without sound; {len(after)} windows",
     )
     assert after[0][2] == SIZE
     assert 0 < gap / RATE < 60
@@ -426,7 +435,7 @@ def lines(folder: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["raw", "wav"])
-def test_arecord_into_a_station(kind: str, card: Card, bundle_path: Path) -> None:
+def test_arecord_into_a_station(kind: str, card: Card, bundle_path: Path, counted: Counted) -> None:
     """``arecord | labous run`` to observations, while a recording is played; SIGTERM ends it well."""
     card.plug()
     source = pipelines.node("stdin", sample_rate=48_000, overlap=0.5)
@@ -443,6 +452,6 @@ def test_arecord_into_a_station(kind: str, card: Card, bundle_path: Path) -> Non
             assert station.wait(5) == 0
         recorder.kill()
     told = json.loads(status.read_text())["counters"]
-    print(f"{told['windows_total']:g} windows, {len(lines(out))} observations")
+    counted(f"arecord -t {kind} | labous run", f"{told['windows_total']:g} windows, {len(lines(out))} observations")
     assert told["windows_total"] >= 3
     assert all(json.loads(line) for line in lines(out))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,67 +21,10 @@ from labous.nodes import Context
 from labous.nodes.mqtt import Mqtt
 from labous.options import Refused
 from labous.station.delivery import Sink
-from tests.station.deliveries import certificates, context, options, record, require, total, wait_until
-
-PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-
-
-class Broker:
-    """A mosquitto that can be started, killed and listened to."""
-
-    def __init__(self, folder: Path, lines: tuple[str, ...] = ("allow_anonymous true",)) -> None:
-        require(PROGRAM is not None, "mosquitto is not installed: MQTT was not tested")
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = server.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            "\n".join((f"listener {self.port} 127.0.0.1", "log_type none", "user root", *lines)) + "\n"
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen([str(PROGRAM), "-c", str(self._config)], stderr=subprocess.DEVNULL)
-
-        def listens() -> bool:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return True
-            return False
-
-        wait_until(listens)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-class Listener:
-    """What a broker gives to those who ask for everything."""
-
-    def __init__(self, port: int) -> None:
-        import paho.mqtt.client
-
-        self.messages: list[tuple[str, bytes, bool]] = []
-        ready = threading.Event()
-        self._client = paho.mqtt.client.Client(paho.mqtt.client.CallbackAPIVersion.VERSION2)
-        self._client.on_connect = lambda client, *_: client.subscribe("#", 1)
-        self._client.on_subscribe = lambda *_: ready.set()
-        self._client.on_message = lambda _c, _d, m: self.messages.append((m.topic, bytes(m.payload), m.retain))
-        self._client.reconnect_delay_set(0.05, 0.05)  # type: ignore[arg-type]
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-        assert ready.wait(10)
-
-    def of(self, beginning: str) -> list[tuple[str, bytes, bool]]:
-        return [message for message in list(self.messages) if message[0].startswith(beginning)]
-
-    def ids(self) -> list[str]:
-        return [json.loads(payload)["id"] for _, payload, _ in self.of("labous/garden.1/detections/")]
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+from tests.counts import Counted
+from tests.station.broker import Broker, Listener
+from tests.station.deliveries import certificates, context, options, record, total, wait_until
+from tests.station.needs import programs
 
 
 @pytest.fixture
@@ -138,7 +80,7 @@ HOSTILE = ["a/b/c", "#", "+", "$SYS/x", "x\x00y", "\x1b[2J", "é" * 300, "..", "
 
 
 def test_hostile_labels_stay_in_their_level(
-    node: Callable[..., tuple[Sink, Context]], broker: Broker, listener: Listener
+    node: Callable[..., tuple[Sink, Context]], broker: Broker, listener: Listener, counted: Counted
 ) -> None:
     sink, here = node(broker.port, queue_bytes=10_000_000)
     for n, code in enumerate(HOSTILE):
@@ -152,7 +94,7 @@ def test_hostile_labels_stay_in_their_level(
     assert len({topic for topic, *_ in listener.messages if "/detections/" in topic}) == len(HOSTILE)
     assert {topic.split("/")[0] for topic, *_ in listener.messages} == {"labous", "homeassistant"}
     assert total(here.counters, "sink_errors_total") == 0
-    print(f"{len(HOSTILE)} hostile labels, {len(HOSTILE)} messages, each below its own topic")
+    counted(f"{len(HOSTILE)} hostile labels to MQTT", f"{len(HOSTILE)} messages, each below its own topic")
 
 
 def test_home_assistant_is_told(node: Callable[..., tuple[Sink, Context]], broker: Broker, listener: Listener) -> None:
@@ -195,6 +137,7 @@ def test_a_station_that_ends_says_so(
     assert not [t for t in threading.enumerate() if t.name.startswith("labous-mqtt")]
 
 
+@pytest.mark.slow
 def test_of_a_station_that_is_killed_the_last_will_says_so(broker: Broker, listener: Listener, tmp_path: Path) -> None:
     code = (
         "import sys, time, pathlib; from labous.nodes.mqtt import Mqtt\n"
@@ -220,7 +163,7 @@ def test_a_broker_that_dies_again_and_again_gets_everything(
     node: Callable[..., tuple[Sink, Context]],
     broker: Broker,
     listener: Listener,
-    capsys: pytest.CaptureFixture[str],
+    counted: Counted,
 ) -> None:
     sink, here = node(broker.port, batch_events=20)
     ids: list[str] = []
@@ -236,11 +179,11 @@ def test_a_broker_that_dies_again_and_again_gets_everything(
     # the listener was away as often as the broker: what it was given is no more than some, and nothing else
     received = listener.ids()
     assert set(received) <= set(ids)
-    with capsys.disabled():
-        print(
-            f"\n{deaths} deaths of the broker under {len(ids)} observations: all acknowledged, 0 lost;"
-            f" {total(here.counters, 'sink_errors_total'):.0f} batches tried again"
-        )
+    counted(
+        f"{deaths} deaths of a broker",
+        f"{len(ids):,} observations, all acknowledged, 0 lost; {total(here.counters, 'sink_errors_total'):.0f} batches "
+        "tried again",
+    )
 
 
 def test_what_is_put_while_the_broker_is_away_arrives_once_it_is_there(
@@ -299,7 +242,7 @@ def test_tls_and_a_password(
     node: Callable[..., tuple[Sink, Context]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = certificates(tmp_path)
-    require(shutil.which("mosquitto_passwd") is not None, "mosquitto_passwd is not installed: no password was tested")
+    programs("mosquitto_passwd", untested="passwords of MQTT")
     subprocess.run(["mosquitto_passwd", "-c", "-b", str(tmp_path / "users"), "me", "p4ssword"], check=True)
     broker = Broker(
         tmp_path,

@@ -127,7 +127,7 @@ LIKELY = {
 TABLES = st.fixed_dictionaries({}, optional={name: values | VALUES for name, values in LIKELY.items()})
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TABLES)
 def test_schema_and_parser_agree(table: dict[str, Any]) -> None:
     valid = VALIDATOR.is_valid(table)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +15,9 @@ from hypothesis import strategies as st
 from labous.errors import PipelineError
 from labous.station import pipeline_file
 from labous.station.service import Service, _quoted
+from tests.counts import Counted
 from tests.station import pipelines
+from tests.station.needs import programs
 from tests.station.pipelines import MIDDLE, node
 
 STATION = '[station]\nbundle = "bundle"\nname = "garden"\n'
@@ -36,11 +36,7 @@ def lines(made: Service) -> list[str]:
 
 
 def _analyze(*arguments: object) -> subprocess.CompletedProcess[str]:
-    if shutil.which("systemd-analyze") is None:
-        reason = "the unit is not checked, for want of the program systemd-analyze"
-        if os.environ.get("LABOUS_REQUIRE_STATION") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    programs("systemd-analyze", untested="the unit")
     command = ["systemd-analyze", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
@@ -56,7 +52,7 @@ SOURCES = {
 @pytest.mark.parametrize("user", [None, ME])
 @pytest.mark.parametrize("source", SOURCES)
 def test_systemd_takes_the_unit_and_finds_it_closed(
-    tmp_path: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, user: str | None
+    tmp_path: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, user: str | None, counted: Counted
 ) -> None:
     monkeypatch.setattr("labous.station.service._closed", lambda path: iter(()))  # this machine's folders are no matter
     made = service(bundle_path.parent, SOURCES[source], MIDDLE, HTTP, user=user)
@@ -67,7 +63,10 @@ def test_systemd_takes_the_unit_and_finds_it_closed(
     assert (verified.returncode, verified.stderr) == (0, "")
     judged = _analyze("security", "--offline=true", "--no-pager", unit)
     exposure = float(judged.stdout.rpartition("exposure level for")[2].split(":")[1].split()[0])
-    print(f"{source}, {user or 'a user of its own'}: exposure {exposure} (10 is none the wiser, 0 is closed)")
+    counted(
+        f"the unit of a {source}, {'a user of its own' if user is None else 'the user at hand'}",
+        f"exposure {exposure} (10 is open, 0 is closed)",
+    )
     assert exposure <= (2.0 if user is None else 2.2)
 
 

@@ -18,7 +18,9 @@ from labous.errors import NodeError
 from labous.spool import Spool
 from labous.station import queue_file
 from labous.station.counters import Counters
-from tests.station.deliveries import event, fill, small_disk, total
+from tests.counts import Counted
+from tests.station.deliveries import event, fill, total
+from tests.station.needs import small_disk
 
 MANY = 10_000
 
@@ -206,7 +208,7 @@ def bytes_flipped(path: Path, rng: random.Random) -> None:
 @pytest.mark.parametrize("files", [4, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", [truncated, garbage, a_page_lost, bytes_flipped])
 def test_a_damaged_file_is_set_aside_and_what_can_be_is_salvaged(
-    filled: Path, damage: Any, files: int, capsys: pytest.CaptureFixture[str]
+    filled: Path, damage: Any, files: int, counted: Counted
 ) -> None:
     whole = filled.read_bytes()
     replaced = salvaged = 0
@@ -234,11 +236,10 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_is_salvaged(
             replaced, salvaged = replaced + 1, salvaged + len(names)
         else:
             assert len(names) == 300 or damage is bytes_flipped, "nothing may vanish from a file that is used on"
-    with capsys.disabled():
-        print(
-            f"\n{damage.__name__}: {files} files, {replaced} set aside,"
-            f" {salvaged} of their {replaced * 300} events salvaged"
-        )
+    counted(
+        f"{files} queue files, {damage.__name__}",
+        f"{replaced} set aside, {salvaged:,} of their {replaced * 300:,} events salvaged",
+    )
     assert replaced > 0
     assert damage is garbage or salvaged > 0
 
@@ -327,9 +328,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("when_full, left", [("drop_oldest", "newest"), ("drop_newest", "oldest")])
-def test_a_full_disk_is_waited_out_in_bounded_memory(
-    disk: Path, when_full: str, left: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_full_disk_is_waited_out_in_bounded_memory(disk: Path, when_full: str, left: str, counted: Counted) -> None:
     counters = Counters()
     queue = spool(disk / "q.sqlite", counters, memory_bytes=50_000, when_full=when_full)
     queue.put([event("first", 400)])
@@ -350,11 +349,11 @@ def test_a_full_disk_is_waited_out_in_bounded_memory(
     queue.close()
     assert content(spool(disk / "q.sqlite")) == names[50:]
     assert total(counters, "lost_events_total") == lost
-    with capsys.disabled():
-        print(
-            f"\nfull disk, {when_full}: 1001 put, {int(lost)} lost and counted, 50 sent, {len(names) - 50} on disk"
-            f" later; {int(total(counters, 'sink_errors_total'))} failed writes"
-        )
+    counted(
+        f"disk full under a queue, {when_full}",
+        f"1,001 put, {int(lost)} lost and counted, 50 sent, {len(names) - 50} on disk later; "
+        f"{int(total(counters, 'sink_errors_total'))} failed writes",
+    )
 
 
 def test_a_disk_that_is_full_at_the_start(disk: Path) -> None:

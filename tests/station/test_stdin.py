@@ -23,7 +23,8 @@ from labous.options import parse
 from labous.station.capture import Live
 from labous.station.counters import Counters
 from tests.runtime import audio
-from tests.station.sources import RATE, SIZE, check_as_analyzed, context, programs, split
+from tests.station.needs import programs
+from tests.station.sources import RATE, SIZE, check_as_analyzed, context, split
 
 RAW = {"u8": "PCM_U8", "s16le": "PCM_16", "s24le": "PCM_24", "s32le": "PCM_32", "f32le": "FLOAT"}
 
@@ -163,7 +164,7 @@ def test_a_header_that_cannot_be_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_program_that_cannot_seek_pipes_a_wav_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    programs("ffmpeg")
+    programs("ffmpeg", untested="what ffmpeg pipes")
     path = audio.write(tmp_path / "a.wav", audio.noise(4.0, 44_100), 44_100)
     command = ("ffmpeg", "-nostdin", "-loglevel", "error", "-i", str(path), "-f", "wav", "-")
     with piped(*command) as fd, source(monkeypatch, tmp_path, fd) as (made, _, _):

@@ -29,8 +29,10 @@ from labous.nodes.tables import Audacity, Csv, JsonLines, Raven
 from labous.station.files import append_lines, safe_name
 from labous.station.observations import Observation
 from labous.station.writes import Writes
+from tests.counts import Counted
 from tests.station import middle
 from tests.station.middle import SIZE
+from tests.station.needs import small_disk
 
 HOSTILE = 'x\t"y"\n\x1b[31m,\r;\u2028../../etc/passwd'
 DAY = datetime.timedelta(days=1)
@@ -88,7 +90,7 @@ def test_by_default_they_are_in_the_state_directory_named_by_day(context: Contex
 
 
 @pytest.mark.parametrize("rotate", ["day", "size"])
-def test_files_grow_neither_alone_nor_together_without_bound(rotate: str, context: Context) -> None:
+def test_files_grow_neither_alone_nor_together_without_bound(rotate: str, context: Context, counted: Counted) -> None:
     options = JsonLines(rotate=rotate, megabytes=0.001, keep=4, prefix="birds")
     folder = context.state / "tables"
     folder.mkdir()
@@ -109,7 +111,7 @@ def test_files_grow_neither_alone_nor_together_without_bound(rotate: str, contex
     assert numbers == list(range(numbers[0], numbers[0] + 4))
     starts = [json.loads(line)["start"] for path in found for line in path.read_text().splitlines()]
     assert starts == [float(n) for n in range(60 - len(starts), 60)]
-    print(f"60 rows in {numbers[-1]} files, {len(found)} kept")
+    counted(f"60 rows, a new file by {rotate}", f"{numbers[-1]} files, {len(found)} kept")
 
 
 def test_raven_has_a_table_for_each_recording_anew(context: Context, tmp_path: Path) -> None:
@@ -130,22 +132,42 @@ def test_raven_has_a_table_for_each_recording_anew(context: Context, tmp_path: P
     assert {row["Begin Path"] for row in table} == {stream}
 
 
-@pytest.mark.parametrize("options", [Raven(path="out"), Audacity(path="out")])
-def test_undated_tables_are_never_replaced(options: NodeOptions, context: Context, tmp_path: Path) -> None:
-    def undated(n: int) -> Record:
-        record = seen(n, 0, stream="stdin")
-        record.time = None
-        return record
+def undated(n: int, *labels: int, sound: str) -> Record:
+    """The n-th window of a recording that has no time; what is seen in it has ids that come of its sound."""
+    record = middle.at(n * SIZE, stream="stdin")
+    record.time = None
+    found = []
+    for label in labels:
+        detection = middle.observation(record, label).detection
+        found.append(Observation.of("labous", None, detection, 1, "test 1", f"{sound} {n}"))
+    record.columns["observations"] = tuple(found)
+    return record
 
-    for n in range(2):  # each in a run of its own, the first with two recordings
-        node = options.open(context)
-        middle.through([node], [undated(3 * n), undated(3 * n + 1)], "stdin")
-        if n == 0:
-            middle.through([node], [undated(7)], "stdin")
-        node.close()
-    found = [path.read_text(encoding="utf-8") for path in sorted((tmp_path / "out").iterdir())]
-    assert sorted(len(text.splitlines()) - isinstance(options, Raven) for text in found) == [1, 2, 2]
-    assert all(path.name.startswith("stdin-") for path in (tmp_path / "out").iterdir())
+
+@pytest.mark.parametrize("options", [Raven(path="out"), Audacity(path="out")])
+def test_an_undated_recording_has_one_table_however_often_it_is_heard(
+    options: NodeOptions, context: Context, tmp_path: Path
+) -> None:
+    def lines() -> dict[str, list[str]]:
+        return {path.name: path.read_text(encoding="utf-8").splitlines() for path in (tmp_path / "out").iterdir()}
+
+    first = [undated(0, 3, 1, sound="one"), undated(1, sound="one"), undated(4, 1, sound="one")]
+    other = [undated(n, label, sound="other") for n, label in ((0, 3), (4, 1), (5, 2))]  # another of that name
+    middle.through([options.open(context)], first[:1])  # and then it is killed
+    cut = lines()
+    node = options.open(context)
+    middle.through([node], first, "stdin")
+    whole = lines()
+    assert list(whole) == list(cut)
+    (table,) = whole.values()
+    assert len(table) == len(set(table)) == 3 + isinstance(options, Raven)
+    middle.through([node], other, "stdin")  # in the same run
+    both = lines()
+    assert len(both) == 2 and both | whole == both
+    for again in (first, other):
+        middle.through([options.open(context)], again, "stdin")
+        assert lines() == both
+    assert all(name.startswith("stdin-") for name in both)
 
 
 def test_audacity_and_a_live_source_that_begins_again(context: Context, tmp_path: Path) -> None:
@@ -208,12 +230,12 @@ def test_a_folder_that_cannot_be_written_is_refused_at_once(context: Context, tm
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Path]:
-    with middle.small_disk(tmp_path / "disk", 64) as disk:
+    with small_disk(tmp_path / "disk", 64) as disk:
         yield disk
 
 
 def test_a_full_disk_holds_rows_up_and_loses_none(
-    full: Path, context: Context, caplog: pytest.LogCaptureFixture
+    full: Path, context: Context, caplog: pytest.LogCaptureFixture, counted: Counted
 ) -> None:
     node = Csv(path="disk").open(context)
     ballast = full / "ballast"
@@ -224,9 +246,9 @@ def test_a_full_disk_holds_rows_up_and_loses_none(
         (path,) = full.glob("*.csv")
         assert path.read_bytes().endswith(b"\n")  # never half a line
         written = len(rows(path))
-    counted = context.counters.read()
-    failed = counted['sink_errors_total{node="csv"}']
-    print(f"{written} of 400 rows fit, {failed:.0f} writes failed")
+    counters = context.counters.read()
+    failed = counters['sink_errors_total{node="csv"}']
+    counted("disk full under a table, and back", f"{written} of 400 rows fit, {failed:.0f} writes failed, none lost")
     assert 50 < written < 300
     assert failed >= 1
     assert sum("csv cannot write (No space left on device)" in line for line in caplog.messages) == 1
@@ -272,9 +294,9 @@ def test_a_file_that_cannot_be_written_holds_up_no_other(
     middle.through([node], [seen(n, 0, after=n // 2 * DAY) for n in range(8)], "garden.wav")  # its end does not wait
     others = [tmp_path / f"out/detections-2026-05-{day:02}.jsonl" for day in (2, 3, 4)]
     assert [len(path.read_text().splitlines()) for path in others] == [2, 2, 2]
-    counted = context.counters.read()
-    assert counted['sink_errors_total{node="jsonl"}'] >= 1
-    assert 'lost_writes_total{node="jsonl"}' not in counted
+    counters = context.counters.read()
+    assert counters['sink_errors_total{node="jsonl"}'] >= 1
+    assert 'lost_writes_total{node="jsonl"}' not in counters
     assert sum("cannot write detections-2026-05-01 (Is a directory)" in line for line in caplog.messages) == 1
     blocked.rmdir()
     middle.through([node], [seen(8, 0)], "garden.wav")
@@ -323,7 +345,7 @@ def test_a_clock_that_was_ahead_costs_no_newer_file(reopened: bool, context: Con
     assert names(tmp_path / "out") == [f"detections-2026-05-{day:02}.jsonl" for day in (3, 4, 5)]
 
 
-def test_what_is_lost_at_the_end_is_counted(full: Path, context: Context) -> None:
+def test_what_is_lost_at_the_end_is_counted(full: Path, context: Context, counted: Counted) -> None:
     node = Csv(path="disk").open(context)
     (full / "ballast").write_bytes(bytes(65_536 - 4096))
     (full / "more").touch()
@@ -333,7 +355,7 @@ def test_what_is_lost_at_the_end_is_counted(full: Path, context: Context) -> Non
     there = len(rows(path))
     node.close()
     lost = context.counters.read()['lost_writes_total{node="csv"}']
-    print(f"{there} rows written, {lost:.0f} lost")
+    counted("disk full to the end", f"{there} rows written, {lost:.0f} lost and counted as lost, of 100")
     assert there + lost == 100
 
 
@@ -350,7 +372,7 @@ while True:
 """
 
 
-def test_kills_leave_whole_lines_and_whole_files(tmp_path: Path) -> None:
+def test_kills_leave_whole_lines_and_whole_files(tmp_path: Path, counted: Counted) -> None:
     dice, safe, kills = random.Random(0), -1, 20
     for _ in range(kills):
         command = [sys.executable, "-c", _CHILD, str(tmp_path), str(safe + 1)]
@@ -375,5 +397,5 @@ def test_kills_leave_whole_lines_and_whole_files(tmp_path: Path) -> None:
         if whole.exists():
             text = whole.read_text()
             assert text == text[: len(text) // 9000] * 9000
-    print(f"{kills} kills, {safe + 1} batches, no half line and no half file")
+    counted(f"{kills} kills while files are written", f"{safe + 1} batches, no half line and no half file")
     assert safe >= kills

@@ -18,6 +18,7 @@ import pytest
 
 from labous.bundle import Bundle
 from labous.detect import Confirmation
+from tests.counts import Counted
 from tests.runtime import audio, bundles
 from tests.runtime.bundles import FRONTEND, LABELS
 from tests.station import pipelines
@@ -30,7 +31,8 @@ pytestmark = pytest.mark.slow
 RATE = FRONTEND.sample_rate
 SECONDS = 20  # of each recording, so as many windows
 RULE = Confirmation(hits=3, windows=4)
-MIDDLE = '[[node]]\ntype = "wasm"\n[[node]]\ntype = "tflite"\n[[node]]\ntype = "confirm"\n'
+INTERVAL = 90.0  # s: from one recording to the next, too
+MIDDLE = '[[node]]\ntype = "wasm"\n[[node]]\ntype = "tflite"\n'
 FATES = {
     "refused": Fate(reset=True),
     "hung": Fate(hangs=True, keeps=False),
@@ -72,14 +74,23 @@ def recorded(folder: Path, n: int) -> Path:
     return there
 
 
-def station(folder: Path, bundle: Path, source: str, url: str, precision: str = "float32", **keys: Any) -> Path:
+def station(
+    folder: Path,
+    bundle: Path,
+    source: str,
+    url: str,
+    precision: str = "float32",
+    interval: float = INTERVAL,
+    **keys: Any,
+) -> Path:
     """A pipeline file in a folder of its own, with the state and the table beside it."""
     folder.mkdir(exist_ok=True)
     keys = HURRY | {"timeout_seconds": 0.2, "batch_events": 50, "finish_seconds": 10.0, "url": url} | keys
     head = f'[station]\nbundle = "{bundle}"\nprecision = "{precision}"\nstate = "state"\n'
     told = {name: json.dumps(value) for name, value in keys.items()}
     return pipelines.write(
-        folder, source, MIDDLE, node("jsonl", path='"out"'), node("http", **told), station=head
+        folder, source, MIDDLE, node("confirm", interval=interval), node("jsonl", path='"out"'), node("http", **told),
+        station=head,
     )  # fmt: skip
 
 
@@ -134,8 +145,8 @@ class Garden:
 
     @property
     def source(self) -> str:
-        """The node that reads the folder."""
-        return node("folder", path=f'"{self.recordings}"')
+        """The node that reads the folder; kills, many of them before a first window, are held against no recording."""
+        return node("folder", path=f'"{self.recordings}"', attempts=0)
 
 
 def garden(folder: Path, n: int) -> Garden:
@@ -187,7 +198,7 @@ def kill(path: Path, log: Path, while_it_starts: bool, seconds: float) -> bool:
 
 @pytest.mark.parametrize("kills", [3, 30])
 def test_what_is_killed_again_and_again_delivers_what_an_undisturbed_run_does(
-    kills: int, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    kills: int, tmp_path: Path, request: pytest.FixtureRequest, counted: Counted
 ) -> None:
     calm = request.getfixturevalue("small") if kills < 10 else garden(tmp_path, 8 * kills)
     rng, fates, where = random.Random(kills), Counter[str](), Counter[str]()
@@ -211,15 +222,15 @@ def test_what_is_killed_again_and_again_delivers_what_an_undisturbed_run_does(
         runs = to_the_end(path)
     got, table = receiver.kept, rows(path)
     missing, beyond = calm.events.keys() - got.keys(), got.keys() - calm.events.keys()
-    with capsys.disabled():
-        how = ", ".join(f"{count} {name}" for name, count in sorted(where.items()))
-        print(
-            f"\n{kills} kills ({how}): by then {len(written)} of {len(calm.events)} observations were in the"
-            f" table and {arrived} had arrived\n  {runs} more run(s): {len(got)} arrived, {len(missing)}"
-            f" missing, {len(beyond)} that an undisturbed run does not give, {receiver.repeats} repeats dropped by id,"
-            f" {len(table) - len(calm.table)} lines of the table written again\n  {sum(fates.values())} connections: "
-            + ", ".join(f"{count} {name}" for name, count in sorted(fates.items()))
-        )
+    counted(
+        f"{kills} kills of a station",
+        ", ".join(f"{count} {name}" for name, count in sorted(where.items()))
+        + f": by then {len(written)} of {len(calm.events)} observations were in the table and {arrived} had arrived; "
+        f"{runs} more run(s): {len(got)} arrived, {len(missing)} missing, {len(beyond)} that an undisturbed run does "
+        f"not give, {receiver.repeats} repeats dropped by id, {len(table) - len(calm.table)} lines of the table "
+        f"written again; {sum(fates.values())} connections: "
+        + ", ".join(f"{count} {name}" for name, count in sorted(fates.items())),
+    )
     assert got == calm.events
     assert of_table(table) == calm.table
     assert written, "the kills came before any work"
@@ -229,12 +240,12 @@ def test_what_is_killed_again_and_again_delivers_what_an_undisturbed_run_does(
 
 @pytest.mark.parametrize(("precision", "overlap"), [("float32", 0.0), ("int8", 0.4)])
 def test_a_file_gives_what_analyze_and_the_bundles_confirmation_say(
-    precision: str, overlap: float, small: Garden, tmp_path: Path
+    precision: str, overlap: float, small: Garden, tmp_path: Path, counted: Counted
 ) -> None:
     wav = audio.write(tmp_path / "20260501_053000.wav", audio.noise(30.3, 44_100, channels=2, seed=99), 44_100)
     source = node("file", path=f'"{wav}"', overlap=overlap)
     with receiving() as receiver:
-        path = station(tmp_path / "filed", small.bundle, source, receiver.url, precision)
+        path = station(tmp_path / "filed", small.bundle, source, receiver.url, precision, interval=0.0)
         to_the_end(path)
     analyzed = pipelines.run(
         "analyze", wav, "--bundle", small.bundle, "--format", "jsonl", "--precision", precision, "--overlap", overlap
@@ -252,7 +263,10 @@ def test_a_file_gives_what_analyze_and_the_bundles_confirmation_say(
     table = rows(path)
     assert [{name: row[name] for name in found[0]} for row in table] == wanted
     assert {row["id"] for row in table} == receiver.kept.keys()
-    print(f"{precision}: {len(starts)} windows, {len(found)} detections, {len(wanted)} of them confirmed")
+    counted(
+        f"a file as analyze has it, {precision}",
+        f"{len(starts)} windows, {len(found)} detections, {len(wanted)} of them confirmed",
+    )
     assert 10 < len(wanted) < len(found)
     for row in table:
         event = receiver.kept[row["id"]]
@@ -263,7 +277,9 @@ def test_a_file_gives_what_analyze_and_the_bundles_confirmation_say(
         assert row["windows"] == begins[-RULE.windows :].sum()
 
 
-def test_a_run_that_is_told_to_end_says_so_and_the_next_one_has_the_rest(small: Garden, tmp_path: Path) -> None:
+def test_a_run_that_is_told_to_end_says_so_and_the_next_one_has_the_rest(
+    small: Garden, tmp_path: Path, counted: Counted
+) -> None:
     with receiving() as receiver:
         path = station(tmp_path / "ended", small.bundle, small.source, receiver.url)
         with pipelines.running(path) as process:
@@ -280,8 +296,10 @@ def test_a_run_that_is_told_to_end_says_so_and_the_next_one_has_the_rest(small: 
         assert json.loads(pipelines.run("status", path, "--json").stdout)["state"] == "ended"
         before = set(receiver.kept)
         to_the_end(path)
-    print(
-        f"ended after {windows:.0f} of {small.n * SECONDS} windows with {len(before)} of {len(small.events)} delivered"
+    counted(
+        "SIGTERM, and another run",
+        f"ended after {windows:.0f} of {small.n * SECONDS} windows with {len(before)} of {len(small.events)} "
+        f"delivered; then {len(receiver.kept)}",
     )
     assert receiver.kept == small.events
     assert of_table(rows(path)) == small.table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,14 @@ class Exported:
     mels: NDArray[np.float32]
     reference: NDArray[np.float32]
     float32: bytes
-    int8: bytes
-    onnx: bytes
+
+    @cached_property
+    def int8(self) -> bytes:
+        return export_int8(self.model, self.representative)
+
+    @cached_property
+    def onnx(self) -> bytes:
+        return export_onnx(self.float32)
 
 
 def group(name: str) -> Any:
@@ -104,16 +110,7 @@ def exported() -> Exported:
     """The shared model."""
     model = warmed(random_model())
     representative, mels = mel_like(16, SHAPE, seed=1000), mel_like(8, SHAPE, seed=2000)
-    float32 = export_float32(model)
-    return Exported(
-        model,
-        representative,
-        mels,
-        keras_logits(model, mels),
-        float32,
-        export_int8(model, representative),
-        export_onnx(float32),
-    )
+    return Exported(model, representative, mels, keras_logits(model, mels), export_float32(model))
 
 
 def edited(tflite: bytes, edit: Callable[[Any], None]) -> bytes:

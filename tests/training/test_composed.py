@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labous.errors import LabousError
+from tests.few import few
 from training.config import compose
 from training.datasets.backgrounds import background_files, silent_stretches
 from training.datasets.base import BACKGROUND_COLUMNS, RECORDING_COLUMNS, REMOVED_COLUMNS, TABLES, DatasetError
@@ -322,16 +323,22 @@ def test_brittany_is_birdclef_xeno_canto_and_folders():
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [
-        ("+dataset.sources.mine={_target_: training.nowhere.Nothing}", r"dataset\.sources\.mine\._target_ is"),
-        ("+dataset.sources.mine={_target_: training.datasets.folder.FolderDataset}", r"dataset\.sources\.mine\.root"),
-        ("dataset.sources.xeno_canto.api.per_page=many", r"dataset\.sources\.xeno_canto\.api\.per_page is 'many'"),
-        ("+dataset.sources.xeno_canto.api.colour=blue", r"unknown key dataset\.sources\.xeno_canto\.api\.colour"),
-        ("+dataset.sources.mine=3", r"dataset\.sources\.mine is 3"),
-        ("dataset.sources=3", r"dataset\.sources is 3"),
-        ("dataset.sources.xeno_canto.api.timeout=0", r"api\.timeout 0"),
-        ("dataset.sources.xeno_canto.api.retries=-1", r"api\.retries is -1"),
-    ],
+    few(
+        [
+            ("+dataset.sources.mine={_target_: training.nowhere.Nothing}", r"dataset\.sources\.mine\._target_ is"),
+            (
+                "+dataset.sources.mine={_target_: training.datasets.folder.FolderDataset}",
+                r"dataset\.sources\.mine\.root",
+            ),
+            ("dataset.sources.xeno_canto.api.per_page=many", r"dataset\.sources\.xeno_canto\.api\.per_page is 'many'"),
+            ("+dataset.sources.xeno_canto.api.colour=blue", r"unknown key dataset\.sources\.xeno_canto\.api\.colour"),
+            ("+dataset.sources.mine=3", r"dataset\.sources\.mine is 3"),
+            ("dataset.sources=3", r"dataset\.sources is 3"),
+            ("dataset.sources.xeno_canto.api.timeout=0", r"api\.timeout 0"),
+            ("dataset.sources.xeno_canto.api.retries=-1", r"api\.retries is -1"),
+        ],
+        3,
+    ),
 )
 def test_a_mistake_in_a_source_is_named_where_it_is(override, said):
     with pytest.raises(LabousError, match=said) as error:

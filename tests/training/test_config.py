@@ -8,6 +8,7 @@ import pytest
 
 from labous import Frontend
 from labous.errors import LabousError
+from tests.few import few
 from training.config import CONF_DIR, compose
 
 GROUPS = ("dataset", "frontend", "augment", "model", "fit", "export", "evaluate")
@@ -39,28 +40,31 @@ def test_the_front_end_is_one_typed_object():
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [
-        ("fit.epoks=3", "fit.epoks"),
-        ("+fit.epoks=3", "fit.epoks"),
-        ("dataset=nowhere", "nowhere"),
-        ("frontend.n_mels=0", "n_mels"),
-        ("frontend.n_fft=1000", "n_fft"),
-        ("frontend.f_max=20000", "f_max"),
-        ("+frontend.colour=blue", "frontend.colour"),
-        ("features.backend=fft", "features.backend"),
-        ("features.engine=cloud", "features.engine"),
-        ("dask.timeout=0", "dask.timeout"),
-        ("split.folds=1", "split.folds"),
-        ("split={folds:5,fold:5}", "split.fold"),
-        ("split.valid=-0.1", "split.valid"),
-        ("split={valid:0.5,test:0.5}", "split.test"),
-        ("augment.gain_db=[3,-3]", "augment.gain_db"),
-        ("evaluate.threshold_grid=[0.5]", "evaluate.threshold_grid"),
-        ("fit.epochs=0", "fit.epochs"),
-        ("~model", "model"),
-        ("+colour=blue", "colour"),
-        ("fit.epochs=many", "fit"),
-    ],
+    few(
+        [
+            ("fit.epoks=3", "fit.epoks"),
+            ("+fit.epoks=3", "fit.epoks"),
+            ("dataset=nowhere", "nowhere"),
+            ("frontend.n_mels=0", "n_mels"),
+            ("frontend.n_fft=1000", "n_fft"),
+            ("frontend.f_max=20000", "f_max"),
+            ("+frontend.colour=blue", "frontend.colour"),
+            ("features.backend=fft", "features.backend"),
+            ("features.engine=cloud", "features.engine"),
+            ("dask.timeout=0", "dask.timeout"),
+            ("split.folds=1", "split.folds"),
+            ("split={folds:5,fold:5}", "split.fold"),
+            ("split.valid=-0.1", "split.valid"),
+            ("split={valid:0.5,test:0.5}", "split.test"),
+            ("augment.gain_db=[3,-3]", "augment.gain_db"),
+            ("evaluate.threshold_grid=[0.5]", "evaluate.threshold_grid"),
+            ("fit.epochs=0", "fit.epochs"),
+            ("~model", "model"),
+            ("+colour=blue", "colour"),
+            ("fit.epochs=many", "fit"),
+        ],
+        6,
+    ),
 )
 def test_a_mistake_is_named_in_one_sentence(override, named):
     with pytest.raises(LabousError) as caught:
@@ -74,6 +78,7 @@ def test_a_value_that_must_be_given_is_asked_for():
         compose(["dataset=birdclef2021"])
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_without_a_traceback():
     told = subprocess.run(
         [sys.executable, "-m", "training.prepare", "fit.epoks=3"],

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import yaml
 
+from tests.few import few
 from training.datasets.base import TABLES, DatasetError, read_species_table
 from training.datasets.birdclef import METADATA_COLUMNS, BirdClef2021
 from training.datasets.demo import DemoDataset, ogg, scene, writer
@@ -82,6 +83,7 @@ def test_recordings_are_sound(demo):
         assert 0.1 < np.abs(samples).max() < 1.0
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_bytes(demo, tmp_path):
     again = DemoDataset(root=tmp_path / "again", **SMALL)
     again.fetch(progress=False)
@@ -94,6 +96,7 @@ def test_the_same_recipe_gives_the_same_bytes(demo, tmp_path):
     assert other.revision() != demo.revision()
 
 
+@pytest.mark.slow
 def test_one_more_recording_changes_no_other(demo, tmp_path):
     more = DemoDataset(root=tmp_path / "more", **SMALL | {"soundscape_files": 3})
     more.fetch(progress=False)
@@ -113,14 +116,17 @@ def damage_size(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        lambda root: next(root.rglob("*.ogg")).unlink(),
-        lambda root: (root / "train_metadata.csv").unlink(),
-        lambda root: (root / "train_soundscapes").rename(root / "elsewhere"),
-        lambda root: (root / "demo.json").write_text("{"),
-        lambda root: (root / "demo.json").write_text('{"made_from": 1}'),
-        damage_size,
-    ],
+    few(
+        [
+            lambda root: next(root.rglob("*.ogg")).unlink(),
+            lambda root: (root / "train_metadata.csv").unlink(),
+            lambda root: (root / "train_soundscapes").rename(root / "elsewhere"),
+            lambda root: (root / "demo.json").write_text("{"),
+            lambda root: (root / "demo.json").write_text('{"made_from": 1}'),
+            damage_size,
+        ],
+        1,
+    ),
 )
 def test_what_is_damaged_is_made_again(tmp_path, damage):
     root = tmp_path / "demo"
@@ -210,6 +216,7 @@ def test_stretches_without_a_bird_are_backgrounds(demo):
 # The birds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", sorted(VOICES))
 def test_every_voice_sings_within_reason_and_keeps_its_dialect(code):
     song = VOICES[code]

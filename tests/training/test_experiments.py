@@ -57,6 +57,7 @@ def runs(tmp_path, monkeypatch) -> Runs:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_told_of_the_teacher_is_for_those_that_have_one(runs):
     experiments.run(["common30", "common30_teacher"], 2, 1, [*OVERRIDES, "teacher.path=birdnet"])
     assert runs.taught == {"common30_teacher"}

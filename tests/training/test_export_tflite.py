@@ -12,6 +12,8 @@ from training.engines import Engine
 from training.export_tflite import ExportError, export_float32, export_int8, export_onnx
 from training.tflite_file import TfliteFileError, read_tflite
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_the_interface_is_the_contract(precision: str) -> None:
@@ -82,6 +84,7 @@ def test_constants_lie_on_16_bytes() -> None:
             assert content % 16 == 0
 
 
+@pytest.mark.slow
 def test_onnx_is_valid_static_and_the_twin_of_the_file() -> None:
     model = onnx.load_from_string(exported().onnx)
     onnx.checker.check_model(model, full_check=True)

@@ -160,6 +160,7 @@ def test_a_full_disk_is_no_fault_of_the_recording(work, tmp_path, monkeypatch):
         work(job(write(tmp_path / "r.wav", 1.0, 5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frontend", [LOCAL, FRONTENDS["librosa"]], ids=["local", "centered"])
 def test_memory_does_not_grow_with_the_length(frontend, tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "SPOOL_BYTES", 2**16)  # which even the shortest fills

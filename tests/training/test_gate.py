@@ -1,14 +1,14 @@
 """The gate lets good files through, names what is wrong with the others, and leaves nothing half-written."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from export_fixtures import (
     N_LABELS,
@@ -21,12 +21,16 @@ from export_fixtures import (
     random_model,
     settings,
 )
+from lazily import keras, tf
 
+from tests.few import few
 from training.engines import Engine
 from training.errors import ConfigError
 from training.export_tflite import export_float32, export_int8
 from training.gate import GateError, gate, write_gated
 from training.tflite_file import TfliteFileError, read_tflite
+
+pytestmark = pytest.mark.tensorflow
 
 
 def refused(data: bytes, reference: np.ndarray | None = None) -> tuple[str, ...]:
@@ -42,7 +46,7 @@ def converter_of(model: keras.Model) -> Any:
     return tf.lite.TFLiteConverter.from_keras_model(keras.Model(mel, model(mel)))
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", few(["float32", "int8"], 1))
 def test_good_files_pass_and_are_measured(precision: str) -> None:
     data = getattr(exported(), precision)
     report = gate(data, exported().mels, exported().reference, settings())
@@ -57,6 +61,7 @@ def test_good_files_pass_and_are_measured(precision: str) -> None:
     assert 0 < report.argmax_equal <= 1
 
 
+@pytest.mark.slow
 def test_a_spectrogram_inside_the_model_is_refused_by_name_of_its_ops_though_it_runs_here() -> None:
     @keras.saving.register_keras_serializable("test")
     class Spectrogram(keras.layers.Layer):
@@ -74,6 +79,7 @@ def test_a_spectrogram_inside_the_model_is_refused_by_name_of_its_ops_though_it_
     assert "is not on the allow-list" in found
 
 
+@pytest.mark.slow
 def test_weights_left_outside_the_file_are_refused() -> None:
     model = random_model()
     call = tf.function(model, input_signature=[tf.TensorSpec((1, *SHAPE, 1), tf.float32)])
@@ -83,6 +89,7 @@ def test_weights_left_outside_the_file_are_refused() -> None:
     assert "READ_VARIABLE" in found
 
 
+@pytest.mark.slow
 def test_dynamic_range_quantisation_is_refused() -> None:
     converter = converter_of(exported().model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -90,6 +97,7 @@ def test_dynamic_range_quantisation_is_refused() -> None:
     assert "has int8 weights and float32 activations" in found
 
 
+@pytest.mark.slow
 def test_a_dynamic_batch_is_refused() -> None:
     data = tf.lite.TFLiteConverter.from_keras_model(exported().model).convert()
     assert any("dynamic shape" in finding for finding in refused(data))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.few import few
 from tests.training.preparing import Noises, contents, settings_for, write
 from training import segments
 from training.errors import ConfigError, StageError
@@ -114,7 +115,7 @@ def test_what_was_written_last_time_does_not_stay(noises, tmp_path):
     assert {name for name in contents(place) if name.startswith("features")} == kept
 
 
-@pytest.mark.parametrize(("test", "scenes"), [(0.2, False), (0.0, True), (0.0, False)])
+@pytest.mark.parametrize(("test", "scenes"), few([(0.2, False), (0.0, True), (0.0, False)], 1))
 def test_to_train_on_everything(noises, tmp_path, capsys, test, scenes):
     if not scenes:
         noises.soundscape_rows.clear()
@@ -126,6 +127,7 @@ def test_to_train_on_everything(noises, tmp_path, capsys, test, scenes):
     assert ("nothing is held out" in told) == (not test and not scenes)
 
 
+@pytest.mark.slow
 def test_every_recordist_is_tested_in_one_fold(noises, tmp_path):
     sides = []
     for fold in range(3):
@@ -150,6 +152,7 @@ def test_nothing_is_decoded_twice(noises, tmp_path, settled, decoded):
     assert contents(place) == first
 
 
+@pytest.mark.slow
 def test_what_has_other_times_or_another_place_is_not_decoded_again(noises, tmp_path, settled, decoded):
     place = tmp_path / "prepared"
     prepare(settings_for(noises, place))
@@ -163,7 +166,7 @@ def test_what_has_other_times_or_another_place_is_not_decoded_again(noises, tmp_
     assert contents(place) == first
 
 
-@pytest.mark.parametrize("young", [False, True])
+@pytest.mark.parametrize("young", few([False, True], 1))
 def test_a_changed_file_is_noticed(noises, tmp_path, monkeypatch, decoded, young):
     monkeypatch.setattr(journal, "_SETTLED_NS", 3600e9 if young else -1)
     place, changed = tmp_path / "prepared", noises.root / "a/1.wav"
@@ -179,6 +182,7 @@ def test_a_changed_file_is_noticed(noises, tmp_path, monkeypatch, decoded, young
     assert after.recording_id[before.feature != after.feature].tolist() == ["a/1.wav"]
 
 
+@pytest.mark.slow
 def test_a_lost_or_cut_feature_is_computed_again(noises, tmp_path, settled, decoded):
     place = tmp_path / "prepared"
     prepare(settings_for(noises, place))
@@ -192,6 +196,7 @@ def test_a_lost_or_cut_feature_is_computed_again(noises, tmp_path, settled, deco
     assert contents(place) == first
 
 
+@pytest.mark.slow
 def test_what_could_not_be_read_is_tried_again(noises, tmp_path, settled):
     place = tmp_path / "prepared"
     damaged = noises.root / "a/1.wav"
@@ -204,6 +209,7 @@ def test_what_could_not_be_read_is_tried_again(noises, tmp_path, settled):
     assert read_table(place / "skipped.csv").empty
 
 
+@pytest.mark.slow
 def test_other_work_and_lines_cut_short_are_forgotten(noises, tmp_path, settled, decoded):
     place = tmp_path / "prepared"
     prepare(settings_for(noises, place))
@@ -232,6 +238,7 @@ def work(tmp_path):
     return Extraction(conf_frontends()["mel64"], "native", "code", tmp_path / "prepared")
 
 
+@pytest.mark.slow
 def test_few_jobs_are_on_their_way_at_once(work, tmp_path):
     path, taken = str(write(tmp_path / "r.wav", 1.0, 1)), 0
 
@@ -372,6 +379,7 @@ def test_dask_without_a_scheduler_is_a_mistake(noises, tmp_path):
         prepare(settings_for(noises, tmp_path / "prepared", "features.engine=dask"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["tcp://127.0.0.1:9", "nonsense://127.0.0.1:9", "127.0.0.1:port"])
 def test_a_scheduler_that_cannot_be_reached_is_told(noises, tmp_path, scheduler):
     overrides = ("features.engine=dask", f"dask.scheduler='{scheduler}'", "dask.timeout=0.5")

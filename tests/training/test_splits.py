@@ -119,6 +119,7 @@ def fold_sides(recordings, folds, seed=0, valid=0.2):
     return [split_folds(recordings, seed, folds, fold, valid) for fold in range(folds)]
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(pairs, st.integers(2, 5), st.integers(0, 100))
 def test_folds_keep_recordists_together_and_test_everybody_who_can_be_spared_once(pairs, folds, seed):
@@ -135,6 +136,7 @@ def test_folds_keep_recordists_together_and_test_everybody_who_can_be_spared_onc
     assert (tested[~recordings["author"].isin(needed)] == 1).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(2, 5), st.integers(0, 100))
 def test_every_label_keeps_recordings_to_train_on_in_every_fold(people_per_label, folds, seed):

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from tests.few import few
 from training import stages
 from training.config import compose
 from training.errors import StageError
@@ -44,15 +45,18 @@ def test_what_is_up_to_date_is_skipped(settings):
 
 @pytest.mark.parametrize(
     ("override", "again"),
-    [
-        ("frontend.n_mels=40", True),
-        ("features.backend=wasm", True),
-        ("split.seed=5", True),
-        ("dataset.seed=5", True),
-        ("features.workers=7", False),
-        ("fit.epochs=7", False),
-        ("bundle.version=9.0.1", False),
-    ],
+    few(
+        [
+            ("frontend.n_mels=40", True),
+            ("fit.epochs=7", False),
+            ("features.backend=wasm", True),
+            ("split.seed=5", True),
+            ("dataset.seed=5", True),
+            ("features.workers=7", False),
+            ("bundle.version=9.0.1", False),
+        ],
+        2,
+    ),
 )
 def test_only_what_decides_the_result_counts(settings, override, again):
     work = Work("prepare")

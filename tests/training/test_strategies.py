@@ -14,6 +14,8 @@ from training.config import CONF_DIR
 from training.errors import ConfigError
 from training.strategies import Task, Team, task
 
+pytestmark = pytest.mark.tensorflow
+
 HERE = Path(__file__).parent
 WORKER = [sys.executable, str(HERE / "fit_fixtures.py")]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}

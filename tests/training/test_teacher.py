@@ -15,6 +15,7 @@ import soundfile
 import soxr
 
 from labous.frontend import Frontend
+from tests.few import few
 from tests.training.small_teacher import EMBEDDING, write_teacher
 from training.config import compose
 from training.datasets.base import Species
@@ -138,22 +139,25 @@ def test_labels_of_another_model(teacher_place, tmp_path):
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [
-        ("teacher.sources=[0.5,0.4]", "shares of 1, 2, … sources that sum to 1"),
-        ("teacher.speed=[0.0,1.2]", "slowest, fastest"),
-        ("teacher.tilt_db=[3.0]", "low, high"),
-        ("teacher.ripple_db=-1.0", "at least 0"),
-        ("teacher.reverberation_seconds=[0.0,1.0]", "above 0"),
-        ("teacher.background_alone=1.5", "a probability lies between 0 and 1"),
-        ("teacher.draw_from=valid", "choose train or all"),
-        ("teacher.share=0.0", "above 0"),
-        ("teacher.temperature=0.0", "above 0"),
-        ("teacher.windows=0", "at least 1"),
-        ("teacher.opinion_hop_seconds=0.0", "above 0"),
-        ("teacher.mix_probability=2.0", "a probability lies between 0 and 1"),
-        ("teacher.mix_gain_db=[3.0,0.0]", "low, high"),
-        ("teacher.label_logits=[-1.0,1.0]", "labelled, others"),
-    ],
+    few(
+        [
+            ("teacher.sources=[0.5,0.4]", "shares of 1, 2, … sources that sum to 1"),
+            ("teacher.speed=[0.0,1.2]", "slowest, fastest"),
+            ("teacher.tilt_db=[3.0]", "low, high"),
+            ("teacher.ripple_db=-1.0", "at least 0"),
+            ("teacher.reverberation_seconds=[0.0,1.0]", "above 0"),
+            ("teacher.background_alone=1.5", "a probability lies between 0 and 1"),
+            ("teacher.draw_from=valid", "choose train or all"),
+            ("teacher.share=0.0", "above 0"),
+            ("teacher.temperature=0.0", "above 0"),
+            ("teacher.windows=0", "at least 1"),
+            ("teacher.opinion_hop_seconds=0.0", "above 0"),
+            ("teacher.mix_probability=2.0", "a probability lies between 0 and 1"),
+            ("teacher.mix_gain_db=[3.0,0.0]", "low, high"),
+            ("teacher.label_logits=[-1.0,1.0]", "labelled, others"),
+        ],
+        4,
+    ),
 )
 def test_impossible_values_are_refused(override, said):
     with pytest.raises(ConfigError, match=said):

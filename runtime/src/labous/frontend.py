@@ -8,11 +8,12 @@ docs/frontend-spec.md says exactly what is computed from it.
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from labous.errors import FrontendError
+from labous.options import shown
 
 _WINDOWS = ("hann",)
 _PAD_MODES = ("constant", "reflect")
@@ -20,6 +21,7 @@ _POWERS = (1.0, 2.0)
 _MEL_SCALES = ("slaney", "htk")
 _MEL_NORMS = ("slaney", None)
 _REFS = ("max",)
+_LARGEST = 2**31 - 1  # the mel stage's numbers have 32 bits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class Frontend:
         if self.top_db is not None:
             self._set("top_db", self._number("top_db"))
         if not isinstance(self.center, bool):
-            raise FrontendError(f"Front end: center is {self.center!r}; write true or false.")
+            raise FrontendError(f"Front end: center is {shown(self.center)}; write true or false.")
         for name, allowed in (
             ("window", _WINDOWS),
             ("pad_mode", _PAD_MODES),
@@ -91,10 +93,11 @@ class Frontend:
         ):
             if getattr(self, name) not in allowed:
                 choices = ", ".join("null" if a is None else str(a) for a in allowed)
-                raise FrontendError(f"Front end: {name} is {getattr(self, name)!r}; choose one of: {choices}.")
+                raise FrontendError(f"Front end: {name} is {shown(getattr(self, name))}; choose one of: {choices}.")
         self._check_ranges()
 
     def _check_ranges(self) -> None:
+        samples = self.window_seconds * self.sample_rate  # may be infinite
         rules = (
             (8_000 <= self.sample_rate <= 96_000, "sample_rate must lie between 8000 and 96000 Hz"),
             (
@@ -109,9 +112,12 @@ class Frontend:
             (isinstance(self.ref, str) or self.ref > 0, "ref must be positive, or max"),
             (self.top_db is None or self.top_db >= 0, "top_db must not be negative"),
             (self.db_scale != 0, "db_scale must not be zero"),
-            (self.window_samples >= self.n_fft, "window_seconds must hold at least n_fft samples"),
             (
-                abs(self.window_seconds * self.sample_rate - self.window_samples) < 1e-6,
+                self.n_fft - 0.5 < samples <= _LARGEST,
+                f"window_seconds must hold at least n_fft samples and at most {_LARGEST}",
+            ),
+            (
+                min(samples % 1, 1 - samples % 1) < 1e-6,
                 "window_seconds times sample_rate must be a whole number of samples",
             ),
         )
@@ -128,14 +134,15 @@ class Frontend:
 
     def _integer(self, name: str) -> int:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-            raise FrontendError(f"Front end: {name} is {value!r}; write a whole number.")
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or abs(value) > _LARGEST:
+            raise FrontendError(f"Front end: {name} is {shown(value)}; write a whole number up to {_LARGEST}.")
         return int(value)
 
     def _number(self, name: str) -> float:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise FrontendError(f"Front end: {name} is {value!r}; write a finite number.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+            raise FrontendError(f"Front end: {name} is {shown(value)}; write a finite number.")
         return float(value)
 
     @property
@@ -173,7 +180,8 @@ class Frontend:
         unknown = sorted(set(constants) - set(known))
         missing = [name for name in known if name not in constants]
         if unknown:
-            raise FrontendError(f"Front end: unknown constant {', '.join(unknown)}; known are {', '.join(known)}.")
+            told = ", ".join(shown(name)[1:-1] for name in unknown[:5])
+            raise FrontendError(f"Front end: unknown constant {told}; known are {', '.join(known)}.")
         if missing:
             raise FrontendError(f"Front end: {', '.join(missing)} missing; every constant must be written down.")
         return cls(**constants)

@@ -18,6 +18,7 @@ from labous._version import __version__
 from labous.detect import Confirmation
 from labous.errors import BundleError, FrontendError
 from labous.frontend import Frontend
+from labous.options import shown
 
 SCHEMA_VERSION = 2
 """The newest manifest schema that this runtime reads."""
@@ -186,8 +187,6 @@ class Manifest:
             frontend = Frontend.from_dict(root.object("frontend").values)
         except FrontendError as error:
             raise BundleError(f"manifest.json: {error}") from error
-        except OverflowError as error:
-            raise BundleError("manifest.json: frontend holds a number too large; fetch the bundle again.") from error
         dataset, mel, onnx = root.object("dataset"), root.object("mel"), root.object("onnx")
         golden, revision = root.object("golden"), root.object("revision")
         return cls(
@@ -234,7 +233,7 @@ def _release(version: str) -> tuple[int, ...]:
     """The numbers of a version, without trailing zeros: "1.2.0.dev3" → (1, 2)."""
     match = re.match(r"\d{1,6}(\.\d{1,6}){0,3}", version)
     if match is None:
-        raise BundleError(f"manifest.json: min_runtime is {_shown(version)}; write a version such as {__version__}.")
+        raise BundleError(f"manifest.json: min_runtime is {shown(version)}; write a version such as {__version__}.")
     numbers = [int(part) for part in match.group().split(".")]
     while numbers and numbers[-1] == 0:
         numbers.pop()
@@ -285,27 +284,21 @@ def _tensor(tensor: _Object) -> Tensor:
     return Tensor(name=tensor.text("name"), shape=tensor.shape("shape"), dtype=tensor.choice("dtype", _DTYPES))
 
 
-def _shown(value: object) -> str:
-    """A value as an error message shows it: never long, never with control characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 class _Object:
     """A JSON object that knows its dotted path; each getter checks presence and type."""
 
     def __init__(self, values: object, path: str) -> None:
         if not isinstance(values, dict):
-            raise BundleError(f"manifest.json: {path or 'the whole'} is {_shown(values)}; it must be an object.")
+            raise BundleError(f"manifest.json: {path or 'the whole'} is {shown(values)}; it must be an object.")
         self.values: dict[str, Any] = values
         self._path = path
 
     def _where(self, key: str) -> str:
-        shown = key if len(key) <= 60 and key.isprintable() else _shown(key)
-        return f"{self._path}.{shown}" if self._path else shown
+        name = key if len(key) <= 60 and key.isprintable() else shown(key)
+        return f"{self._path}.{name}" if self._path else name
 
     def _wrong(self, key: str, wanted: str) -> BundleError:
-        return BundleError(f"manifest.json: {self._where(key)} is {_shown(self.values[key])}; it must be {wanted}.")
+        return BundleError(f"manifest.json: {self._where(key)} is {shown(self.values[key])}; it must be {wanted}.")
 
     def _get(self, key: str) -> Any:
         if key not in self.values:
@@ -384,7 +377,7 @@ class _Object:
         for key in self.values:
             if not 0 < len(key) <= 100 or not key.isprintable():
                 raise BundleError(
-                    f"manifest.json: {self._path} has the key {_shown(key)}; keys must be short and printable."
+                    f"manifest.json: {self._path} has the key {shown(key)}; keys must be short and printable."
                 )
         return list(self.values)
 

@@ -187,7 +187,10 @@ def _check(value: Any, rule: Rule, key: str) -> None:
 
 def shown(value: Any) -> str:
     """A value for a sentence: short, and without anything that could steer a terminal."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:  # what can just be read may be too deep to be written
+        return "something nested deeply"
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

@@ -20,6 +20,7 @@ from labous.errors import NodeError
 from labous.options import shown
 from labous.station import queue_file
 from labous.station.counters import Counters
+from labous.station.locks import locked
 from labous.station.log import Seldom
 from labous.station.queue_file import Event
 
@@ -147,8 +148,7 @@ class Spool:
             self._memory.clear()
             self._tell()
             self._disconnect()
-            if self._in_use is not None:
-                os.close(self._in_use)
+            os.close(self._in_use)
 
     def _sync(self) -> None:
         """Make the disk hold what it should: in one transaction, or not at all."""
@@ -313,23 +313,15 @@ def _delete(db: sqlite3.Connection, name: str) -> int | None:
     return int(row[1])
 
 
-def _claimed(path: Path) -> int | None:
+def _claimed(path: Path) -> int:
     """Make the directory, and lock the queue against a second user; the lock's descriptor."""
     place = repr(str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
             raise NodeError(f"Cannot keep a queue in {place}: it must be a file in a directory that can be written.")
-        if os.name != "posix":
-            return None
-        import fcntl
-
-        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return locked(path.with_name(path.name + ".lock"), 0o600)
+    except BlockingIOError as error:
+        raise NodeError(f"The queue {place} is in use; give each node of one kind a name of its own.") from error
     except OSError as error:
         raise NodeError(f"Cannot keep a queue in {place}: {error.strerror}.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise NodeError(f"The queue {place} is in use; give each node of one kind a name of its own.") from error
-    return descriptor

@@ -15,7 +15,7 @@ import numpy as np
 from labous.errors import EngineError
 from labous.frontend import Frontend
 from labous.mel import abi, compiled
-from labous.mel.watchdog import watchdog
+from labous.mel.watchdog import OutOfTime, watchdog
 
 MEMORY_LIMIT = 1 << 30
 """Bytes a module may claim unless told otherwise: more than an hour of 32 kHz audio in one array."""
@@ -118,23 +118,17 @@ class WasmEngine:
     def _run(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         if self.stopped:
             raise EngineError(self.stopped)
-        in_time = True
         try:
             if not self._interruptible:
                 return function(*arguments)
-            self._store.set_epoch_deadline(1)
-            try:
-                watchdog.start(self._engine, self._time_limit)
-                return function(*arguments)
-            finally:
-                in_time = watchdog.stop(self._engine)
+            return watchdog.call(self._store, self._engine, self._time_limit, function, *arguments)
+        except OutOfTime as error:
+            self.stopped = (
+                f"The mel module was stopped because it spent more than {self._time_limit:g} s in {what}: make a "
+                "new WasmEngine, of another file or with a longer time_limit."
+            )
+            raise EngineError(self.stopped) from error
         except (self._wasmtime.Trap, self._wasmtime.WasmtimeError) as error:
-            if not in_time:
-                self.stopped = (
-                    f"The mel module was stopped because it spent more than {self._time_limit:g} s in {what}: make a "
-                    "new WasmEngine, of another file or with a longer time_limit."
-                )
-                raise EngineError(self.stopped) from error
             verb = "trapped" if isinstance(error, self._wasmtime.Trap) else "failed"
             raise EngineError(f"The mel module {verb} in {what}: {str(error).strip().splitlines()[-1]}.") from error
 

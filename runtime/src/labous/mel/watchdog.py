@@ -6,7 +6,12 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
+
+
+class OutOfTime(Exception):
+    """A call was stopped; its cause is what it raised then."""
 
 
 class Watchdog:
@@ -25,6 +30,26 @@ class Watchdog:
         self._deadlines: dict[Any, float] = {}  # wasmtime.Engine → time.monotonic()
         self._wakes = math.inf
         self._thread: threading.Thread | None = None
+
+    def call(self, store: Any, engine: Any, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives that runs in a store of an engine, whose only call it is, and has this long.
+
+        Raises:
+            OutOfTime: it had to be stopped.
+            Exception: what it raises in time.
+        """
+        in_time = True
+        store.set_epoch_deadline(1)
+        try:
+            try:
+                self.start(engine, seconds)
+                return function(*arguments)
+            finally:
+                in_time = self.stop(engine)
+        except Exception as error:
+            if in_time:
+                raise
+            raise OutOfTime from error
 
     def start(self, engine: Any, seconds: float) -> None:
         """The engine begins a call, the only one in it, which has this long."""

@@ -17,6 +17,7 @@ from labous.options import Refused, option
 from labous.station.observations import Observation
 from labous.station.occurrence import FILE, Occurrence, Species, read_list
 from labous.station.predictions import Classifier, Prediction, labels_of
+from labous.station.reports import Heard, Reports
 
 _logger = logging.getLogger("labous")
 
@@ -30,6 +31,12 @@ class Confirm:
     reports a species if it shows it itself and completes the count of ``hits`` in the last ``windows``; counting
     begins anew where sound is missing. Of several such windows within ``interval``, the first one reports. Windows
     are given on whether they report anything or not.
+
+    Within a stream its samples tell how long ago a report was, as clocks may jump; from one stream to another, and over
+    restarts, the clock tells, where both have a time: set back, it silences nothing. A report is remembered, in the
+    station's state directory, once all nodes behind this one have it, so a crash may repeat one and loses none. A
+    recording that is heard again, of the same name and beginning, is reported as it was the first time, with the same
+    ids: its own reports, and those since, are forgotten.
 
     A species may be named by its eBird code or by any of its names in the bundle's labels.csv.
     """
@@ -76,6 +83,11 @@ class Confirm:
     labels: str | None = option(
         "path of the labels of the model, if the tflite node was given such", None, least=1, names="reads"
     )
+    name: str = option(
+        "of the file of what it reported last; small letters, digits, dashes; two nodes of this kind need two names",
+        "confirm",
+        pattern=r"[a-z0-9][a-z0-9-]{0,31}",
+    )
     input: str = option("column that it reads", "predictions", least=1)
     output: str = option("column that it writes", "observations", least=1)
 
@@ -96,6 +108,7 @@ class Confirm:
 class _Node:
     def __init__(self, options: Confirm, context: Context) -> None:
         self._options, self._context = options, context
+        self._sample_rate = context.bundle.frontend.sample_rate
         self._labels = labels_of(context, options.labels, "confirm")
         self._species = Species(self._labels)
         self._rule = self._read_rule()
@@ -108,43 +121,51 @@ class _Node:
         self._allowed = self._read_allowed()
         self._classifier: Classifier | None = None
         self._lowest = np.zeros(0, np.float32)
-        self._stretches: dict[str, _Stretch] = {}
-        self._reported: dict[int, _Report] = {}
+        self._streams: dict[str, _Stream] = {}
+        self._reports: Reports | None = None
+        if options.interval > 0:
+            path = context.state / f"{options.name}-reports.json"
+            self._reports = Reports(path, options.interval, context.counters)
 
     def process(self, record: Record) -> Iterator[Record]:
         """The window whose smoothed logits are known with this one's: this one, or the one before it."""
         prediction: Prediction = record.columns[self._options.input]
         if prediction.classifier is not self._classifier:
             self._meet(prediction.classifier)
-        stretch = self._stretches.get(record.stream)
-        if stretch is not None and not stretch.goes_on_with(record):
-            yield from self._flushed(record.stream)
-            stretch = None
-        if stretch is None:
-            stretch = _Stretch(prediction.classifier.scoring.neighbor_weight, self._rule.windows, len(self._labels))
-            self._stretches[record.stream] = stretch
-        stretch.last = record.start, record.end
-        known = stretch.smoothing.push(record, prediction.logits)
+        stream = self._streams.setdefault(record.stream, _Stream())
+        self._date(stream, record)
+        if stream.stretch is not None and not stream.stretch.goes_on_with(record):
+            yield from self._flushed(stream)
+        if stream.stretch is None:
+            weight = prediction.classifier.scoring.neighbor_weight
+            stream.stretch = _Stretch(weight, self._rule.windows, len(self._labels))
+        stream.stretch.last = record.start, record.end
+        known = stream.stretch.smoothing.push(record, prediction.logits)
         if known is not None:
-            yield self._observed(stretch, *known)
+            yield from self._observed(stream, stream.stretch, *known)
+        if self._reports is not None:
+            self._reports.settle()
 
     def end(self, stream: str) -> Iterator[Record]:
         """The last window."""
-        yield from self._flushed(stream)
-        for report in self._reported.values():
-            if report.stream == stream:  # the same name may begin anew, at 0
-                report.stream = None
+        yield from self._flushed(self._streams.pop(stream, _Stream()))
+        if self._reports is not None:
+            self._reports.save()
 
     def close(self) -> None:
-        """Nothing is held that garbage collection would not free."""
+        """Write down what was reported last."""
+        if self._reports is not None:
+            self._reports.save()
 
-    def _flushed(self, stream: str) -> Iterator[Record]:
-        stretch = self._stretches.pop(stream, None)
+    def _flushed(self, stream: _Stream) -> Iterator[Record]:
+        stretch, stream.stretch = stream.stretch, None
         known = None if stretch is None else stretch.smoothing.end()
         if stretch is not None and known is not None:
-            yield self._observed(stretch, *known)
+            yield from self._observed(stream, stretch, *known)
 
-    def _observed(self, stretch: _Stretch, record: Record, logits: NDArray[np.float32]) -> Record:
+    def _observed(
+        self, stream: _Stream, stretch: _Stretch, record: Record, logits: NDArray[np.float32]
+    ) -> Iterator[Record]:
         classifier = self._classifier
         assert classifier is not None
         probabilities = classifier.scoring.calibrated(logits)
@@ -153,19 +174,30 @@ class _Node:
         detected = np.zeros(len(self._labels), np.bool_)
         detected[shown] = True
         hits = stretch.hits.push(detected)
+        due = [index for index in shown if hits[index] >= self._rule.hits and self._is_due(index, stream, record)]
         observations = []
-        sound = record.digest() if shown and record.time is None else ""
-        for index in shown:
-            if hits[index] >= self._rule.hits and self._is_due(index, record):
-                detection = self._detection(record, self._labels[index], float(probabilities[index]))
-                station, name = self._context.station.name, classifier.name
-                observations.append(Observation.of(station, record.time, detection, int(hits[index]), name, sound))
+        sound = record.digest() if due and record.time is None else ""
+        for index in due:
+            detection = self._detection(record, self._labels[index], float(probabilities[index]))
+            station, name = self._context.station.name, classifier.name
+            observations.append(Observation.of(station, record.time, detection, int(hits[index]), name, sound))
         self._context.counters.add("observations_total", len(observations))
         record.columns[self._options.output] = tuple(observations)
-        return record
+        yield record
+        # from here on it is with all nodes behind this one: only now may it silence others
+        stream.reported |= dict.fromkeys(due, record.start)
+        if self._reports is not None and stream.heard is not None and record.time is not None:
+            self._reports.add((self._labels[index].ebird_code for index in due), stream.heard, record.time)
+
+    def _date(self, stream: _Stream, record: Record) -> None:
+        """Note when a stream began, with its first window that has a time."""
+        if self._reports is not None and stream.heard is None and record.time is not None:
+            began = record.time - datetime.timedelta(seconds=record.start / self._sample_rate)
+            stream.heard = Heard(record.stream, began)
+            self._reports.begin(stream.heard)
 
     def _detection(self, record: Record, label: Label, score: float) -> Detection:
-        rate = self._context.bundle.frontend.sample_rate
+        rate = self._sample_rate
         return Detection(
             record.stream, record.start / rate, record.end / rate, **dataclasses.asdict(label), score=score
         )
@@ -175,14 +207,17 @@ class _Node:
             return self._allowed
         return np.asarray(self._allowed & (self._season.likely(time, self._options.occurrence) | self._included))
 
-    def _is_due(self, index: int, record: Record) -> bool:
-        """Whether a species may be reported again; if so, it is taken to be."""
-        start = record.start / self._context.bundle.frontend.sample_rate
-        before = self._reported.get(index)
-        if before is not None and before.is_within(self._options.interval, record, start):
+    def _is_due(self, index: int, stream: _Stream, record: Record) -> bool:
+        """Whether a species may be reported again.
+
+        Within a stream its samples tell, as clocks may jump; from one stream to another only the clock can.
+        """
+        before = stream.reported.get(index)
+        if before is not None and 0 <= (record.start - before) / self._sample_rate < self._options.interval:
             return False
-        self._reported[index] = _Report(record.stream, start, record.time)
-        return True
+        if self._reports is None or stream.heard is None or record.time is None:
+            return True
+        return not self._reports.silences(self._labels[index].ebird_code, stream.heard, record.time)
 
     def _meet(self, classifier: Classifier) -> None:
         """Take a model's thresholds, once it is known which model it is."""
@@ -231,6 +266,21 @@ class _Node:
         return allowed
 
 
+class _Stream:
+    """What is known of a stream while it lasts.
+
+    Attributes:
+        heard: its name and when it began; None while nobody knows when.
+        stretch: at hand.
+        reported: at which of its samples a label was last reported, by the label's index.
+    """
+
+    def __init__(self) -> None:
+        self.heard: Heard | None = None
+        self.stretch: _Stretch | None = None
+        self.reported: dict[int, int] = {}
+
+
 class _Stretch:
     """Windows of a stream of which each touches the one before."""
 
@@ -242,26 +292,6 @@ class _Stretch:
     def goes_on_with(self, record: Record) -> bool:
         start, end = self.last
         return start < record.start <= end
-
-
-@dataclasses.dataclass
-class _Report:
-    """When a species was last reported; ``stream`` is None once that has ended."""
-
-    stream: str | None
-    start: float
-    time: datetime.datetime | None
-
-    def is_within(self, interval: float, record: Record, start: float) -> bool:
-        """Whether the record begins less than the interval after it.
-
-        Within a stream its samples tell, as clocks may jump; from one stream to another only the clock can.
-        """
-        if record.stream == self.stream:
-            return 0 <= start - self.start < interval
-        if record.time is None or self.time is None:
-            return False
-        return 0 <= (record.time - self.time).total_seconds() < interval
 
 
 def _mask(n_labels: int, indices: set[int]) -> NDArray[np.bool_]:

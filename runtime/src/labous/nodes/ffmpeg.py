@@ -24,6 +24,9 @@ _URL = re.compile(
     r"(?P<host>(?:\[[^\]/?#]*\]|[^:/?#@\[\]]*)(?P<port>:\d*)?)(?P<path>/[^?#]*)?(?P<rest>[?#].*)?",
     re.DOTALL,
 )
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"]*[^\s'\".,:;)]")  # in what ffmpeg says
+_SHORTHAND = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:.*[/?@]", re.DOTALL)  # which ffmpeg takes for an address as well
+_SHORTEST_SECRET = 4  # of a value in a path or query: shorter ones are in many words
 _RTSP = ("-rtsp_transport", "tcp")  # over UDP, most networks lose packets, and ffmpeg goes on without them
 _PARTING_SECONDS = 1.0
 
@@ -32,9 +35,10 @@ _PARTING_SECONDS = 1.0
 class Ffmpeg(LiveOptions):
     """Sound from anything that the program ffmpeg reads: an RTSP camera, a web radio, a file.
 
-    A stream that breaks off or falls silent is opened again, with ever longer waits. The stream's name is its address
-    without what may be secret: user, password, and all from the question mark on. (Other users of the device can see
-    the whole address among its processes.)
+    A stream that breaks off or falls silent is opened again, with ever longer waits. The stream's name is the scheme,
+    host and port of its address, as cameras have passwords in any other part; ``name`` says more. Neither log nor
+    detections have those other parts. But the whole address stands in the list of processes, where other users of the
+    device can read it.
     """
 
     url: str = option("address, or path relative to the pipeline file, that ffmpeg reads", least=1)
@@ -51,6 +55,8 @@ class Ffmpeg(LiveOptions):
     def __post_init__(self) -> None:
         """Refuse an address in which a password might not be known for one: with a bare / or ? or # in it."""
         if "://" not in self.url:
+            if _SHORTHAND.match(self.url):
+                raise Refused("url", "is neither an address nor a path; write SCHEME://… or, for a file, ./…")
             return
         parts = _URL.fullmatch(self.url)
         if parts is None or "@" in (parts["path"] or "") + (parts["rest"] or ""):
@@ -139,21 +145,32 @@ class Ffmpeg(LiveOptions):
         return str(path.absolute()) if "://" not in self.url and path.exists() else self.url
 
     def _without_secrets_in(self, text: str) -> str:
-        """What ffmpeg says, which often has the address in it."""
-        text = text.replace(self.url, without_secrets(self.url))
-        parts = _URL.fullmatch(self.url)
-        if parts is not None:
-            user = parts["user"] or ""
-            for secret in ((parts["rest"] or "")[1:], user, user.partition(":")[2]):
-                for form in (secret, urllib.parse.unquote(secret)):
-                    text = text.replace(form, "…") if form else text
+        """What ffmpeg says, which often has the address in it, or another that a server told it, or parts of them."""
+        text = _ADDRESS.sub(lambda found: without_secrets(found[0]), text.replace(self.url, without_secrets(self.url)))
+        for secret in sorted(_secrets(self.url), key=len, reverse=True):
+            text = text.replace(secret, "…")
         return text
 
 
 def without_secrets(url: str) -> str:
-    """An address without user, password, query and fragment; a path as it is."""
+    """An address's scheme, host and port; a path, or the address of a file of this device, as it is."""
     parts = _URL.fullmatch(url)
-    return url if parts is None else f"{parts['scheme']}://{parts['host']}{parts['path'] or ''}"
+    if parts is None:
+        return url if "://" not in url else url.partition("://")[0] + "://…"
+    path = parts["path"] or "" if parts["scheme"].lower() == "file" else ""
+    return f"{parts['scheme']}://{parts['host']}{path}"
+
+
+def _secrets(url: str) -> set[str]:
+    """What may be secret in an address, as it is written there and as it is meant."""
+    parts = _URL.fullmatch(url)
+    if parts is None or parts["scheme"].lower() == "file":
+        return set()
+    user, path, rest = (parts[name] or "" for name in ("user", "path", "rest"))
+    found = {user, user.partition(":")[2]}
+    behind = {path[1:], rest[1:], path[1:] + rest, *re.split("[=&?#/;]", path + rest)}
+    found |= {secret for secret in behind if len(secret) >= _SHORTEST_SECRET}
+    return {form for secret in found for form in (secret, urllib.parse.unquote(secret)) if form}
 
 
 def _end(process: subprocess.Popen[bytes], said: bytearray, ended: bool) -> int:

@@ -19,6 +19,7 @@ from labous.formats import printable
 from labous.nodes import Context, EndOfStream, Record
 from labous.options import option
 from labous.station import filetime
+from labous.station.attempts import Attempts
 from labous.station.cutting import SourceOptions, cut
 from labous.station.done import Done, Version
 from labous.station.listing import versions
@@ -81,7 +82,9 @@ class Folder(RecordingOptions):
     """The recordings in a folder, at any depth, in the order of their names; each once, also over restarts.
 
     Hidden files, and those that do not end as recordings do, are left out. A file that cannot be read is told in the
-    log and not tried again until it changes. Folders inside it in which the station saves clips are left out.
+    log and not tried again until it changes; so is one in which runs died, as often as ``attempts`` says. An end that
+    the station was told, or an error of a node, is not held against a file. Folders inside it in which the station
+    saves clips are left out.
     """
 
     path: str = option("of the folder, relative to the pipeline file", least=1, names="reads")
@@ -90,6 +93,11 @@ class Folder(RecordingOptions):
         "for which a watched file's size and time must not change before it is read, s", 10.0, minimum=0
     )
     poll_seconds: float = option("from one look at a watched folder to the next, s", 5.0, above=0)
+    attempts: int = option(
+        "how many runs in a row may die at the same window of a file before it is given up; 0 for any number",
+        3,
+        minimum=0,
+    )
 
     def open(self, context: Context) -> FolderSource:
         """The source.
@@ -169,8 +177,9 @@ class FolderSource(_Reader):
         self._folder, self._watch = context.path(options.path), options.watch
         self._settle, self._poll = options.settle_seconds, options.poll_seconds
         self._clock = clock
+        self._most_attempts = options.attempts
         self._done = Done(context.state / "folder.sqlite", context.counters)
-        self._passed_over: set[Version] = set()  # for this run
+        self._attempts = Attempts(context.state / "folder.attempts", context.counters)
         self._seen: dict[Version, float] = {}  # what has not had its turn, and since when it is as it is
         self._left_out: set[str] = set()
 
@@ -184,7 +193,8 @@ class FolderSource(_Reader):
             found = self._ready(began, last)
             looked = self._clock() - began
             for version in found:
-                yield from self._recording(version)
+                with self._attempts.reading(version):
+                    yield from self._recording(version)
                 if stopping.is_set():
                     return
             if not self._watch:
@@ -195,8 +205,9 @@ class FolderSource(_Reader):
                 stopping.wait(max(self._poll, _MOST_OF_THE_TIME * looked))
 
     def close(self) -> None:
-        """Close the list of what is done."""
+        """Close the lists of what is done and what is tried."""
         self._done.close()
+        self._attempts.close()
 
     def _folders_left_out(self) -> set[str]:
         """The real paths of folders in which the station itself saves sound.
@@ -222,7 +233,7 @@ class FolderSource(_Reader):
             for version in versions(self._folder, self._left_out, self._context.stopping):
                 if version in self._done:
                     met = True
-                elif version not in self._passed_over and (after is None or _order(version) > _order(after)):
+                elif not self._done.passes_over(version) and (after is None or _order(version) > _order(after)):
                     yield version
 
         # more than are read at once: while these are, the others become still
@@ -243,9 +254,11 @@ class FolderSource(_Reader):
         end = functools.partial(EndOfStream, _name(path))
         given = False
         try:
+            self._check_attempts(version)
             for record in self.windows(path):
                 given = True
                 yield record
+                self._attempts.passed()
             if self._context.stopping.is_set():
                 return
             changed = Version.of(path) != version
@@ -263,6 +276,15 @@ class FolderSource(_Reader):
         self._context.counters.add("files_total")
         yield end(lambda: self._done.mark(version))
 
+    def _check_attempts(self, version: Version) -> None:
+        """Raises RecordingError where too many runs died in a recording."""
+        deaths, windows = self._attempts.deaths(version)
+        if 0 < self._most_attempts <= deaths:
+            raise RecordingError(
+                f"Recording {_name(Path(version.path))!r} is given up, as {deaths} runs in a row died at its window "
+                f"{windows + 1}; it is left alone until it changes."
+            )
+
     def _refused(self, version: Version, error: RecordingError | OSError) -> Callable[[], None]:
         """Tell why a recording cannot be read, and give what is to be done about it once its windows are through."""
         cause = error.__cause__
@@ -277,7 +299,7 @@ class FolderSource(_Reader):
         _logger.warning("%s", printable(str(error)))
         if isinstance(error, OSError) or isinstance(cause, OSError):
             # no rights, or a disk that fails, which may be put right without a change of the file
-            return lambda: self._passed_over.add(version)
+            return lambda: self._done.pass_over(version)
         return lambda: self._done.mark(version, str(error))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import datetime
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
@@ -21,6 +20,7 @@ from labous.station.observations import Observation, timestamp
 
 _MEGABYTE = 1_000_000
 _STREAMS = r"[A-Za-z0-9._-]*-[0-9a-f]{8}"  # stems of the files that have a stream each
+_ID_DIGITS = 16  # enough for no two recordings to have the same
 _COLUMNS = ("id", "time", *(field.name for field in dataclasses.fields(Detection)), "windows", "identified_by")
 
 
@@ -101,8 +101,8 @@ class Raven(_Options):
     """A selection table for Raven of each recording, or of each time that a live source begins.
 
     Times are from there. The file's name is the recording's, when it began, and eight digits that tell it from others
-    of that name. A recording that is analyzed again gets its table anew; where nobody knows when it began, it gets
-    another one, with a number, as it may be another recording of that name.
+    of that name. Where nobody knows when it began, the first digits of the ``id`` of what was first heard in it stand
+    for that. A recording that is analyzed again has the same name again, and its table is made anew.
     """
 
     def open(self, context: Context) -> _Raven:
@@ -200,18 +200,19 @@ class _PerStream(_Node):
     def _write(self, record: Record, observations: Sequence[Observation]) -> None:
         stream, anew = record.stream, record.stream not in self._stems
         if anew:
-            self._stems[stream], self._lines[stream] = self._stem(record), 0
+            self._stems[stream], self._lines[stream] = self._stem(record, observations[0]), 0
         lines = [self._line(self._lines[stream] + number, seen) for number, seen in enumerate(observations, 1)]
         self._lines[stream] += len(lines)
-        self._files.put(self._stems[stream], "".join(lines), anew and record.time is not None)
+        self._files.put(self._stems[stream], "".join(lines), anew)
 
-    def _stem(self, record: Record) -> str:
-        name, digits = safe_name(PurePath(record.stream).name or "stream"), digits_of(record.stream)
-        if record.time is not None:
+    def _stem(self, record: Record, first: Observation) -> str:
+        if record.time is None:
+            when = first.id.replace("-", "")[:_ID_DIGITS]  # which comes of the sound itself
+        else:
             begun = record.time - datetime.timedelta(seconds=record.start / self._frontend.sample_rate)
-            return f"{name}-{begun.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}-{digits}"
-        stems = (f"{name}-{number}-{digits}" for number in itertools.count(1))
-        return next(stem for stem in stems if not self._files.has(stem))
+            when = f"{begun.astimezone(datetime.timezone.utc):%Y%m%dT%H%M%SZ}"
+        name = safe_name(PurePath(record.stream).name or "stream")
+        return f"{name}-{when}-{digits_of(record.stream)}"
 
     @abc.abstractmethod
     def _line(self, number: int, observation: Observation) -> str: ...

@@ -21,6 +21,10 @@ _VERSION = 1
 _TABLE = """CREATE TABLE done (
     path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, error TEXT
 ) WITHOUT ROWID"""
+_PASSED_OVER = """CREATE TEMP TABLE passed_over (
+    path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL
+) WITHOUT ROWID"""
+_PASS_OVER = "INSERT OR REPLACE INTO passed_over (path, size, mtime_ns) VALUES (?, ?, ?)"
 _PUT = "INSERT OR REPLACE INTO done (path, size, mtime_ns, error) VALUES (?, ?, ?, ?)"
 _PRUNED_ABOVE = 10_000
 _PRUNED_AT_ONCE = 1_000  # and two for each that was added, so that the list cannot grow faster than it is pruned
@@ -82,11 +86,7 @@ class Done:
         path = os.fsencode(version.path)
         if path in self._waiting:
             return self._waiting[path][1:3] == version[1:]
-        try:
-            found = self._db.execute("SELECT size, mtime_ns FROM done WHERE path = ?", (path,)).fetchone()
-        except queue_file.ERRORS as error:
-            raise self._failed(error) from error
-        return bool(found == version[1:])
+        return self._has("done", version)
 
     def mark(self, version: Version, error: str | None = None) -> None:
         """Remember a version for good.
@@ -99,6 +99,25 @@ class Done:
         if self._changed(_PUT, list(self._waiting.values())):
             self._added += len(self._waiting)
             self._waiting.clear()
+
+    def pass_over(self, version: Version) -> None:
+        """Remember a version for as long as this object lives; many take little memory, as SQLite keeps them on disk.
+
+        Raises:
+            NodeError: there is no place for it.
+        """
+        try:
+            self._db.execute(_PASS_OVER, (os.fsencode(version.path), version.size, version.mtime_ns))
+        except queue_file.ERRORS as error:
+            raise self._failed(error) from error
+
+    def passes_over(self, version: Version) -> bool:
+        """Whether a version has been passed over.
+
+        Raises:
+            NodeError: the list cannot be read.
+        """
+        return self._has("passed_over", version)
 
     def prune(self) -> None:
         """Forget some of the files that are no more, where the list is long.
@@ -124,6 +143,14 @@ class Done:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _has(self, table: str, version: Version) -> bool:
+        query = f"SELECT size, mtime_ns FROM {table} WHERE path = ?"
+        try:
+            found = self._db.execute(query, (os.fsencode(version.path),)).fetchone()
+        except queue_file.ERRORS as error:
+            raise self._failed(error) from error
+        return bool(found == version[1:])
 
     def _changed(self, statement: str, rows: list[_Row] | list[tuple[bytes]]) -> bool:
         """Whether a statement, for each of some rows, is on disk; where it is not, that is told and counted."""
@@ -180,6 +207,8 @@ def _sound(path: Path) -> sqlite3.Connection:
             raise sqlite3.DatabaseError("it is no such list of this version")
         elif (found := db.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
             raise sqlite3.DatabaseError(found[0])
+        db.execute("PRAGMA temp_store = FILE")
+        db.execute(_PASSED_OVER)
     except BaseException:
         db.close()
         raise

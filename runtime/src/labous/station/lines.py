@@ -62,12 +62,6 @@ class LineFiles:
         content = lines.encode("utf-8", "backslashreplace")
         self._writes.put(stem, len(content), lambda: self._append(stem, content, anew))
 
-    def has(self, stem: str) -> bool:
-        """Whether there are files of this stem, as far as can be seen."""
-        with contextlib.suppress(OSError):
-            return bool(self._files(stem))
-        return False
-
     def _append(self, stem: str, content: bytes, anew: bool) -> None:
         if anew:
             for path, _ in self._files(stem):

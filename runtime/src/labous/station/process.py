@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labous.errors import PipelineError
+from labous.station.locks import locked
 
 _logger = logging.getLogger("labous")
 
@@ -24,36 +25,23 @@ def alone_in(state: Path) -> Iterator[None]:
     Raises:
         PipelineError: another run holds it, or it cannot be written.
     """
-    path = state / "lock"
     try:
         state.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = locked(state / "lock", 0o644)
+    except BlockingIOError as error:
+        raise PipelineError(
+            f"Another run has the state directory {str(state)!r}; end it first, or give this station another name "
+            "or state."
+        ) from error
     except OSError as error:
         raise PipelineError(
             f"The state directory {str(state)!r} cannot be written ({error.strerror}); set station.state, or make it "
             "writable."
         ) from error
     try:
-        if not _locked(handle):
-            raise PipelineError(
-                f"Another run has the state directory {str(state)!r}; end it first, or give this station another name "
-                "or state."
-            )
         yield
     finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows, where boards do not run
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        os.close(lock)
 
 
 class Signals:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from labous.errors import EngineError
 from labous.mel import compiled
-from labous.mel.watchdog import watchdog
+from labous.mel.watchdog import OutOfTime, watchdog
 
 _TABLE_LIMIT = 1 << 16
 _I32 = 4
@@ -129,19 +129,13 @@ class WasmFunction:
         return np.frombuffer(self._memory.get_buffer_ptr(self._store, _I32 * n, address), np.float32)
 
     def _run(self, what: str, function: Any, *arguments: Any) -> Any:
-        in_time = True
-        self._store.set_epoch_deadline(1)
         if self._fuel:
             self._store.set_fuel(self._fuel)
         try:
-            try:
-                watchdog.start(self._engine, self._time_limit)
-                return function(*arguments)
-            finally:
-                in_time = watchdog.stop(self._engine)
+            return watchdog.call(self._store, self._engine, self._time_limit, function, *arguments)
+        except OutOfTime as error:
+            raise EngineError(f"it was stopped, as it spent more than {self._time_limit:g} s in {what}.") from error
         except (self._wasmtime.Trap, self._wasmtime.WasmtimeError) as error:
-            if not in_time:
-                raise EngineError(f"it was stopped, as it spent more than {self._time_limit:g} s in {what}.") from error
             if getattr(error, "trap_code", None) == self._wasmtime.TrapCode.OUT_OF_FUEL:
                 raise EngineError(f"it was stopped, as it spent its fuel of {self._fuel} in {what}.") from error
             raise EngineError(f"it trapped in {what}: {_last_line(error)}.") from error
