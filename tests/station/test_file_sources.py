@@ -821,7 +821,7 @@ def test_a_folder_through_kills(bundle_path: Path, counted: Counted) -> None:
     for _ in range(40):
         with pipelines.running(path) as process:
             try:
-                assert process.wait(took * random.uniform(0.3, 0.7)) == 0, process.communicate()[1]
+                assert process.wait(took * random.uniform(0.2, 0.5)) == 0, process.communicate()[1]
                 break
             except subprocess.TimeoutExpired:
                 kills += 1
