@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,11 +32,7 @@ class InterpreterModel:
             inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"{engine} refuses the model: {first_line(error)}") from error
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise EngineError(
-                f"The model has {len(inputs)} inputs and {len(outputs)} outputs; it must have one of each."
-            )
-        self._input, self._output = inputs[0], outputs[0]
+        self._input, self._output = only_tensors(inputs, outputs)
         self.input_shape, self.input_dtype = _shape(self._input), np.dtype(self._input["dtype"]).name
         self.output_shape, self.output_dtype = _shape(self._output), np.dtype(self._output["dtype"]).name
         check_tensors(self)
@@ -59,6 +56,17 @@ class InterpreterModel:
         except RuntimeError as error:
             raise EngineError(f"The model failed to run: {first_line(error)}") from error
         return finite_logits(logits)
+
+
+def only_tensors(inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, Any]:
+    """A model's input and its output, as its engine describes them.
+
+    Raises:
+        EngineError: it has not one of each.
+    """
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise EngineError(f"The model has {len(inputs)} inputs and {len(outputs)} outputs; it must have one of each.")
+    return inputs[0], outputs[0]
 
 
 def check_tensors(model: Model) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labous.errors import EngineError
-from labous.models.interpreter import check_tensors, finite_logits, first_line
+from labous.models.interpreter import check_tensors, finite_logits, first_line, only_tensors
 
 TITLE = "ONNX Runtime"
 READS = "onnx"
@@ -40,14 +40,10 @@ def open_model(content: bytes, threads: int) -> _Twin:
 class _Twin:
     def __init__(self, session: Any) -> None:
         self._session = session
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise EngineError(
-                f"The model has {len(inputs)} inputs and {len(outputs)} outputs; it must have one of each."
-            )
-        self._input = inputs[0].name
-        self.input_shape, self.input_dtype = _shape(inputs[0]), _dtype(inputs[0])
-        self.output_shape, self.output_dtype = _shape(outputs[0]), _dtype(outputs[0])
+        given, found = only_tensors(session.get_inputs(), session.get_outputs())
+        self._input = given.name
+        self.input_shape, self.input_dtype = _shape(given), _dtype(given)
+        self.output_shape, self.output_dtype = _shape(found), _dtype(found)
         check_tensors(self)
 
     @property
