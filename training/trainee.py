@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.batch_norm import with_fused_norms
 from training.models import of_parts
 from training.sampler import Batch
 from training.strategies import Team
@@ -58,6 +59,8 @@ class Trainee:
         self._embedding_weight = embedding_weight
         with _policy(precision), team.strategy.scope():
             self._model = build()
+            if precision == "float32" and team.replicas == 1:
+                self._model = with_fused_norms(self._model)
             for layer in self._model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = team.replicas > 1  # moments of the whole batch, as one replica has them
