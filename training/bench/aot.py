@@ -1,4 +1,7 @@
-"""What a model ahead of time costs beside LiteRT: ``python -m training.bench.aot MODEL.tflite …`` prints a table each.
+"""What a model ahead of time costs beside LiteRT: ``python -m training.bench.aot BUNDLE …`` prints tables of each.
+
+Of a bundle there are two: of its float32 model, and of the way from samples to logits, where hear.wasm stands beside
+the wheel's melspec.wasm and LiteRT. Of a .tflite file there is the first.
 
 Every engine takes the same window in turn, on one thread, so that a busy machine is busy for all of them; compare the
 minima. Pin it to a core (``taskset -c 0``). The library is this machine's baseline; on x86-64 there is one for AVX2 and
@@ -19,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from labous import Bundle
 from training.aot.build import WASM, build_model
+from training.aot.hearing import build_hear, float32_model
 from training.config import told_in_a_sentence
 from training.console import console
 
@@ -30,12 +35,17 @@ Prepared = tuple[Callable[[], object], Callable[[], NDArray[np.float32]]]
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.bench.aot", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("model", nargs="+", type=Path, help="float32 .tflite files")
+    parser.add_argument("model", nargs="+", type=Path, help="bundles, or float32 .tflite files")
     parser.add_argument("--rounds", type=int, default=100, help="windows for each engine")
     told = parser.parse_args()
     with told_in_a_sentence():
         for path in told.model:
-            console.print(measured(path.read_bytes(), told.rounds, str(path)))
+            if path.is_file() and path.suffix != ".zip":
+                console.print(measured(path.read_bytes(), told.rounds, str(path)))
+                continue
+            bundle = Bundle.read(path, engine="litert")
+            console.print(measured(float32_model(bundle), told.rounds, f"{path}: the model"))
+            console.print(measured_whole(bundle, told.rounds, f"{path}: samples to logits"))
 
 
 def measured(tflite: bytes, rounds: int, title: str) -> Table:
@@ -56,15 +66,42 @@ def measured(tflite: bytes, rounds: int, title: str) -> Table:
         build_model(tflite, WASM, places["Wasmtime"])
         engines["Wasmtime"] = _module(places["Wasmtime"], mel)
         sizes = {name: place.stat().st_size for name, place in places.items()}
-        times = _interleaved({name: run for name, (run, _) in engines.items()}, rounds)
-        table = Table("engine", "bytes", "min, ms", "median, ms", "× LiteRT's min", "largest difference", title=title)
-        for name, (_, logits) in engines.items():
-            fastest, usual = 1000 * min(times[name]), 1000 * float(np.median(times[name]))
-            ratio = min(times[name]) / min(times["LiteRT"])
-            difference = float(np.abs(logits() - read()).max())
-            cells = f"{sizes[name]:,}", f"{fastest:.3f}", f"{usual:.3f}", f"{ratio:.2f}", f"{difference:.2g}"
-            table.add_row(name, *cells)
-        return table
+        return _table(engines, sizes, rounds, title)
+
+
+def measured_whole(bundle: Bundle, rounds: int, title: str) -> Table:
+    """The table of a whole bundle: mel and model of one window, in Wasmtime and the wheel's way."""
+    samples = np.random.default_rng(0).normal(0, 0.1, bundle.frontend.window_samples).astype(np.float32)
+    mel, model = bundle.mel, bundle.model
+    logits = np.zeros(len(bundle.labels), np.float32)
+
+    def wheel() -> None:
+        logits[:] = model.predict(mel(samples)).ravel()
+
+    engines: dict[str, Prepared] = {"LiteRT, with melspec.wasm": (wheel, lambda: logits)}
+    with tempfile.TemporaryDirectory(prefix="labous-bench-") as folder:
+        place = Path(folder) / "hear.wasm"
+        build_hear(bundle, place)
+        sizes = {
+            "LiteRT, with melspec.wasm": len(float32_model(bundle)) + len(bundle.files[bundle.manifest.mel.file]),
+            "hear.wasm": place.stat().st_size,
+        }
+        engines["hear.wasm"] = _hear(place, samples)
+    return _table(engines, sizes, rounds, title)
+
+
+def _table(engines: dict[str, Prepared], sizes: dict[str, int], rounds: int, title: str) -> Table:
+    """The first engine is what the others are compared with."""
+    times = _interleaved({name: run for name, (run, _) in engines.items()}, rounds)
+    first = next(iter(engines))
+    table = Table("engine", "bytes", "min, ms", "median, ms", "× LiteRT's min", "largest difference", title=title)
+    for name, (_, logits) in engines.items():
+        fastest, usual = 1000 * min(times[name]), 1000 * float(np.median(times[name]))
+        ratio = min(times[name]) / min(times[first])
+        difference = float(np.abs(logits() - engines[first][1]()).max())
+        cells = f"{sizes[name]:,}", f"{fastest:.3f}", f"{usual:.3f}", f"{ratio:.2f}", f"{difference:.2g}"
+        table.add_row(name, *cells)
+    return table
 
 
 def _interleaved(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -102,6 +139,27 @@ def _library(place: Path, mel: NDArray[np.float32]) -> Prepared:
         return call(*addresses)
 
     return run, lambda: logits
+
+
+def _hear(place: Path, samples: NDArray[np.float32]) -> Prepared:
+    import wasmtime
+
+    store = wasmtime.Store()
+    exports = wasmtime.Instance(store, wasmtime.Module.from_file(store.engine, str(place)), []).exports(store)
+    names = ("", "_open", "_samples", "_logits", "_labels")
+    found = {name: f for name in names if isinstance(f := exports[f"labous_hear{name}"], wasmtime.Func)}
+    memory = exports["memory"]
+    assert isinstance(memory, wasmtime.Memory)
+    found["_open"](store)
+    at = found["_logits"](store)
+    hear, room, end = found[""], found["_samples"](store), at + 4 * found["_labels"](store)
+    content = samples.tobytes()
+
+    def run() -> None:
+        memory.write(store, content, room)
+        hear(store)
+
+    return run, lambda: np.frombuffer(memory.read(store, at, end), np.float32)
 
 
 def _module(place: Path, mel: NDArray[np.float32]) -> Prepared:

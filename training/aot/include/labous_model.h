@@ -12,7 +12,9 @@
 
 #include <stdint.h>
 
-#ifdef __wasm__
+#ifdef LABOUS_MODEL_API
+/* said on the command line: a module that is made of this and more need not export it */
+#elif defined __wasm__
 #define LABOUS_MODEL_API(name) __attribute__((export_name(#name)))
 #else
 #define LABOUS_MODEL_API(name) __attribute__((visibility("default")))
