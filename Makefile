@@ -66,13 +66,13 @@ train: setup ## the main job: prepare, fit, export, validate, bundle, report (on
 repro: setup ## the same through DVC
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
-test: setup lint ## everything that can be tested on this machine
-	@$(FAST) && $(PY) -m pytest -m "slow or wheel"
+test: setup lint ## everything that can be tested on this machine, without whole boards
+	@$(FAST) && $(PY) -m pytest -m "(slow or wheel) and not boards"
 
 test-fast: setup ## the fast tests, under two minutes
 	@$(FAST)
 
-test-devices: setup ## the mel stage on emulated boards (needs qemu-user-static and libc6-*-cross)
+test-devices: setup ## the mel stage, the model and the executable on emulated boards (needs qemu-user-static and libc6-*-cross)
 	@LABOUS_REQUIRE_DEVICES=1 $(PY) -m pytest tests/devices
 
 fuzz: setup ## the native mel stage under ASan and UBSan, a million calls of each build (needs g++ or clang)

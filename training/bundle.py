@@ -1,6 +1,7 @@
 """Bundle: everything a device needs in one directory, proved by the device's own loader before it takes its place.
 
-``python -m training.bundle`` fills ``bundle.dir``; docs/bundle.md describes the result.
+``python -m training.bundle`` fills ``bundle.dir``; docs/bundle.md describes the result. ``targets=[riscv64,armv7l]``
+adds libraries for boards that no engine is built for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from labous.bundle import read_labels
 from labous.manifest import SCHEMA_VERSION
 from labous.mel.abi import ABI_VERSION
 from labous.station.occurrence import FILE as OCCURRENCE
-from training import occurrence
+from training import native, occurrence
 from training.config import Settings, stage_main
 from training.console import say
 from training.errors import StageError
@@ -73,12 +74,14 @@ def _assemble(settings: Settings, place: Path) -> None:
     manifest["teacher"] = read_json(settings.paths.fit / "fit.json").get("teacher")
     labels = _read(prepared / "labels.csv")
     weekly, manifest["occurrence"] = _occurrence(settings, labels)
+    wasm = importlib.resources.files("labous").joinpath("melspec.wasm").read_bytes()
+    manifest["native"] = _native(settings, wasm, models["float32"], golden, place)
     manifest["licence"] = licence_line(licences, manifest["teacher"], manifest["occurrence"])
     contents: dict[str, bytes] = {
         "manifest.json": _json(manifest),
         "metrics.json": _json(metrics),
         "model.onnx": _read(exported / "model.onnx"),
-        "melspec.wasm": importlib.resources.files("labous").joinpath("melspec.wasm").read_bytes(),
+        "melspec.wasm": wasm,
         "labels.csv": labels,
         "golden/golden.npz": golden,
         "MODEL_CARD.md": model_card(
@@ -89,6 +92,16 @@ def _assemble(settings: Settings, place: Path) -> None:
     }
     for name, content in contents.items():
         (place / name).write_bytes(content)
+
+
+def _native(settings: Settings, wasm: bytes, tflite: bytes, golden: bytes, place: Path) -> dict[str, Any] | None:
+    """What the manifest tells of the libraries that were made for boards, each tried; nothing if none is asked for."""
+    told = {}
+    for machine in settings.bundle.targets:
+        told[machine] = native.build(machine, wasm, tflite, place)
+        tolerance = settings.evaluate.golden_float32_tolerance
+        say(f"          {native.attempt(machine, place, settings.frontend, golden, tolerance)}")
+    return told or None
 
 
 def _occurrence(settings: Settings, labels: bytes) -> tuple[dict[str, bytes], dict[str, Any] | None]:

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from labous.errors import LabousError
 from labous.frontend import Frontend
+from melspec_cpp.boards import MACHINES
 from training import interrupts
 from training.errors import ConfigError
 from training.occurrence import Source, sources
@@ -122,18 +123,34 @@ class Paths:
 
 @dataclasses.dataclass(frozen=True)
 class BundleSettings:
-    """The bundle's name (None: after the data set), its version, its place, and what tells it of weekly occurrence."""
+    """The bundle's name (None: after the data set), its version, its place, and what tells it of weekly occurrence.
+
+    ``targets`` are the machines that it carries libraries for, of melspec_cpp.boards.MACHINES.
+    """
 
     name: str | None
     version: str
     dir: Path
     occurrence: tuple[Source, ...]
     least_checklists: int
+    targets: tuple[str, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "occurrence", sources(self.occurrence))
+        object.__setattr__(self, "targets", _machines(self.targets))
         if self.least_checklists < 1:
             raise ConfigError(f"bundle.least_checklists is {self.least_checklists}; it must be at least 1.")
+
+
+def _machines(told: Any) -> tuple[str, ...]:
+    """The targets, in the order of the table of machines.
+
+    Raises:
+        ConfigError: they are no list of such machines.
+    """
+    if not isinstance(told, (list, tuple)) or not set(map(str, told)) <= set(MACHINES):
+        raise ConfigError(f"bundle.targets is {told!r}; write a list of {', '.join(MACHINES)}: [riscv64], say.")
+    return tuple(machine for machine in MACHINES if machine in told)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +197,7 @@ def settings_from(config: DictConfig) -> Settings:
     assert isinstance(groups, dict)
     groups.pop("hydra", None)
     groups.pop("experiment", None)
+    groups.pop("targets", None)  # bundle.targets by a short name
     plain = {str(name): value for name, value in groups.items()}
     values: dict[str, Any] = {}
     for name, value in plain.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from training.errors import StageError
 
-_SOURCE = (".py", ".cpp", ".h")
+_SOURCE = (".py", ".c", ".cpp", ".h")
 
 
 def sha256_of_file(path: Path) -> str:

@@ -214,18 +214,19 @@ def test_check_proves_the_device(bundle_path: Path) -> None:
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0].startswith("labous 0.1.0, Python 3.")
-    chosen, compared = lines[1:3], lines[3:6]
+    assert lines[1] == "mel module     Wasmtime"
+    chosen, compared = lines[2:4], lines[4:7]
     assert [line.split("  ")[0] for line in chosen] == ["float32 model", "int8 model"]
     assert all("LiteRT (litert), the first that can of litert, " in line for line in chosen)
     assert [line.split("  ")[0] for line in compared] == ["mel module", "float32 model", "int8 model"]
     assert all(" ok " in line for line in compared)
-    assert lines[6].startswith("start-up")
-    assert "per hour of audio" in lines[7]
-    assert float(lines[8].split()[2]) > 20
-    assert lines[9].startswith("This device gives the results")
+    assert lines[7].startswith("start-up")
+    assert "per hour of audio" in lines[8]
+    assert float(lines[9].split()[2]) > 20
+    assert lines[10].startswith("This device gives the results")
 
 
-@pytest.mark.parametrize(("name", "line"), [("mel", 3), ("logits_float32", 4), ("logits_int8", 5)])
+@pytest.mark.parametrize(("name", "line"), [("mel", 4), ("logits_float32", 5), ("logits_int8", 6)])
 def test_check_sees_a_device_that_differs(
     name: str, line: int, bundle_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,7 +239,7 @@ def test_check_sees_a_device_that_differs(
         bundles.write_checksums(bundle_path)
         assert cli.main(["check", "--bundle", str(bundle_path)]) == 1
         out = capsys.readouterr().out.splitlines()
-        assert ["WRONG" in text for text in out[3:6]] == [i == line for i in (3, 4, 5)]
+        assert ["WRONG" in text for text in out[4:7]] == [i == line for i in (4, 5, 6)]
         assert "NOT" in out[-1]
 
 

@@ -61,6 +61,7 @@ def test_the_choice_of_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"litert", "tflite_runtime", "onnxruntime"}
     for name in models.ENGINES:
         monkeypatch.setattr(models.engine_named(name), "is_installed", lambda name=name: name in installed)
+        monkeypatch.setattr(models.engine_named(name), "import_engine", lambda: None)
     tflite, both = {"tflite": b""}, {"tflite": b"", "onnx": b""}
     assert models.choose_engine(both) == "litert"
     assert models.choose_engine(both, "onnxruntime") == "onnxruntime"

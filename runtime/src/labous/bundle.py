@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import hashlib
 import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from labous import recordings
+from labous import libraries, recordings
 from labous.archive import read_files, write_checksums
 from labous.detect import Detection, Label, Predictions, Scoring, detections
 from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
-from labous.manifest import Manifest, ModelFile
-from labous.mel import MelSpectrogram, MelWindows, WasmEngine
-from labous.models import Model, open_model
+from labous.manifest import Manifest, ModelFile, Native, NativeFile
+from labous.mel import MelEngine, MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, compiled
+from labous.models import Library, Model, ModelFiles, open_model
 
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
 
@@ -120,22 +121,47 @@ class Bundle:
             told.neighbor_weight,
         )
 
+    @property
+    def native(self) -> Native | None:
+        """The libraries that were made for this machine, if the bundle has such."""
+        return self.manifest.native.get(libraries.board())
+
     @functools.cached_property
     def mel(self) -> MelSpectrogram:
-        """The front end, computed by the bundle's own WebAssembly module."""
+        """The front end, computed by the bundle's own WebAssembly module, or by the library that was made of it."""
         return MelSpectrogram(self.frontend, self._mel_engine)
 
     @functools.cached_property
-    def _mel_engine(self) -> WasmEngine:
-        described = self.manifest.mel
+    def mel_library(self) -> tuple[str, str] | None:
+        """The file that stands for the mel module here, and why; None where Wasmtime runs the module itself.
+
+        Raises:
+            EngineError: Wasmtime does not work, and the bundle has no such file.
+        """
+        why = compiled.hindrance()
+        if why is None:
+            return None
+        if self.native is None:
+            machine = libraries.machine()
+            raise EngineError(
+                f"{self.manifest.mel.file}: {why}; and the bundle has no library for {machine}: export it with "
+                f"bundle.targets=[{machine}] (docs/bundle.md)."
+            )
+        return self.native.mel.file, why
+
+    @functools.cached_property
+    def _mel_engine(self) -> MelEngine:
+        described, library = self.manifest.mel, self.mel_library
+        file = described.file if library is None else library[0]
+        engine: MelEngine
         try:
-            engine = WasmEngine(self.files[described.file])
+            engine = WasmEngine(self.files[file]) if library is None else NativeEngine(file, self.files[file])
         except EngineError as error:
-            raise EngineError(f"{described.file}: {error}") from error
-        abi_version = engine.call("melspec_abi_version")
-        if abi_version != described.abi_version:
+            raise EngineError(f"{file}: {error}") from error
+        # which is what the engines have found in it
+        if described.abi_version != abi.ABI_VERSION:
             raise BundleError(
-                f"Bundle {str(self.path)!r}: {described.file} has ABI version {abi_version} and the manifest says "
+                f"Bundle {str(self.path)!r}: {described.file} has ABI version {abi.ABI_VERSION} and the manifest says "
                 f"{described.abi_version}; export the bundle again."
             )
         return engine
@@ -162,11 +188,15 @@ class Bundle:
                 )
         return model
 
-    def model_files(self, precision: str) -> dict[str, bytes]:
+    def model_files(self, precision: str) -> ModelFiles:
         """The files that are the model of a precision, by the kind that :mod:`labous.models` knows them by."""
-        files = {"tflite": self.files[self.manifest.models[precision].file]}
+        described = self.manifest.models[precision]
+        files: ModelFiles = {"tflite": self.files[described.file]}
         if precision == "float32":
             files["onnx"] = self.files[self.manifest.onnx.file]
+            if self.native is not None:
+                made, shapes = self.native.model, (described.input.shape, described.output.shape)
+                files["library"] = Library(made.file, self.files[made.file], made.source, *shapes)
         return files
 
     def analyze(
@@ -291,6 +321,20 @@ class Bundle:
                     f"Bundle {str(self.path)!r}: detection.{name} and {self.manifest.labels} disagree about "
                     f"{', '.join(odd[:5])}; export the bundle again."
                 )
+        self._check_libraries()
+
+    def _check_libraries(self) -> None:
+        """Check that libraries were made from the files that they stand for."""
+        float32 = self.manifest.models.get("float32")
+        for native in self.manifest.native.values():
+            self._check_source(native.mel, self.manifest.mel.file)
+            self._check_source(native.model, "model.tflite" if float32 is None else float32.file)
+
+    def _check_source(self, made: NativeFile, source: str) -> None:
+        if hashlib.sha256(self.files.get(source, b"")).hexdigest() != made.source:
+            raise BundleError(
+                f"Bundle {str(self.path)!r}: {made.file} was not made from its {source}; export the bundle again."
+            )
 
     def _check_shape(self, name: str, side: str, model: ModelFile, wanted: tuple[int, ...], why: str) -> None:
         shape = (model.input if side == "input" else model.output).shape

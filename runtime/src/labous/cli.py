@@ -17,7 +17,7 @@ _EXIT_CODES = (
     "2 wrong usage; 130 interrupted"
 )
 _FORMATS = ("table", "jsonl", "csv", "raven", "audacity")
-_ENGINES = ("litert", "tflite_c", "tflite_runtime", "onnxruntime")
+_ENGINES = ("litert", "tflite_c", "tflite_runtime", "aot", "onnxruntime")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

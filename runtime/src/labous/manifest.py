@@ -52,6 +52,22 @@ class MelModule:
 
 
 @dataclasses.dataclass(frozen=True)
+class NativeFile:
+    """A library of machine code, and the hexadecimal sha256 of the file of the bundle that it was made from."""
+
+    file: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Native:
+    """What stands for the mel module and for the float32 model on a machine whose engines do not run them."""
+
+    mel: NativeFile
+    model: NativeFile
+
+
+@dataclasses.dataclass(frozen=True)
 class Tensor:
     """A model's input or output: its name, static shape and dtype."""
 
@@ -143,7 +159,10 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Everything in ``manifest.json``. ``licence`` and ``teacher`` are None where it does not tell."""
+    """Everything in ``manifest.json``. ``licence`` and ``teacher`` are None where it does not tell.
+
+    ``native`` is by the machine, as ``uname -m`` says it.
+    """
 
     schema_version: int
     name: str
@@ -161,12 +180,14 @@ class Manifest:
     revision: Revision
     licence: str | None
     teacher: Teacher | None
+    native: Mapping[str, Native]
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files that the manifest names, without itself."""
         models = (model.file for model in self.models.values())
-        return (self.mel.file, self.labels, *models, self.onnx.file, self.golden.file)
+        native = (made.file for each in self.native.values() for made in (each.mel, each.model))
+        return (self.mel.file, self.labels, *models, self.onnx.file, self.golden.file, *native)
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
@@ -212,6 +233,11 @@ class Manifest:
             revision=Revision(code=revision.text("code"), data=revision.text("data")),
             licence=root.text("licence") if root.has("licence") else None,
             teacher=_teacher(root.object("teacher")) if root.has("teacher") else None,
+            native=(
+                {machine: _native(made) for machine, made in root.object("native").objects()}
+                if root.has("native")
+                else {}
+            ),
         )
 
 
@@ -258,6 +284,11 @@ def _detection(detection: _Object, schema: int) -> Detection:
         neighbor_weight=detection.object("smoothing").number("neighbor_weight", highest=_MOST_NEIGHBOR_WEIGHT),
         confirmation=Confirmation(confirmation.integer("hits", lowest=1, highest=windows), windows),
     )
+
+
+def _native(native: _Object) -> Native:
+    mel, model = (native.object(name) for name in ("mel", "model"))
+    return Native(*(NativeFile(file=made.text("file"), source=made.text("source")) for made in (mel, model)))
 
 
 def _teacher(teacher: _Object) -> Teacher:

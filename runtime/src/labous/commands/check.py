@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import labous
+from labous import libraries
 from labous.bundle import Bundle
 from labous.errors import BundleError, EngineError
+from labous.mel.compiled import WASMTIME_MACHINES, import_wasmtime
 from labous.models import ENGINES, Model, choose_engine, engine_named, hindrance
 from labous.selftest import mel_difference
 
@@ -30,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what was compared and measured; 1 where something differs."""
     if arguments.bundle is None:
         print(_versions())
+        _need_wasmtime()
         difference = mel_difference()
         good = difference <= _MEL_TOLERANCE
         print(_comparison("mel module", difference, _MEL_TOLERANCE, "relative, built-in signal"))
@@ -39,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundle.announce()
     golden = _golden(bundle)
     print(_versions())
+    print(f"{'mel module':<14} {_mel(bundle)}")
     models = dict(_models(bundle, arguments.engine))
     samples = golden["samples"].astype(np.float32) / np.float32(32768)
     mels = [bundle.mel(samples[0])]
@@ -66,6 +70,29 @@ def _versions() -> str:
         except importlib.metadata.PackageNotFoundError:
             found.append(f"no {package}")
     return f"{', '.join(found)} on {platform.system()} {platform.machine()}"
+
+
+def _need_wasmtime() -> None:
+    """Refuse to go on where only a bundle has what runs the mel module.
+
+    Raises:
+        EngineError: with the reason.
+    """
+    if libraries.machine() in WASMTIME_MACHINES:
+        return
+    try:
+        import_wasmtime()
+    except EngineError as error:
+        raise EngineError(
+            f"The mel module cannot be tried without a bundle: {error} A bundle that was exported with "
+            f"bundle.targets=[{libraries.machine()}] has what is needed; give it with --bundle."
+        ) from error
+
+
+def _mel(bundle: Bundle) -> str:
+    """What runs the mel module, and why."""
+    library = bundle.mel_library
+    return "Wasmtime" if library is None else f"{library[0]} in its place: {library[1]}"
 
 
 def _models(bundle: Bundle, asked: str | None) -> Iterator[tuple[str, Model]]:

@@ -36,6 +36,7 @@ def _lines(bundle: Bundle) -> list[str]:
                 ("needs", f"labous {manifest.min_runtime} or later"),
                 ("revision", f"code {manifest.revision.code}, data {manifest.revision.data}"),
                 ("mel module", f"{manifest.mel.file}, ABI version {manifest.mel.abi_version}"),
+                *([("libraries", f"for {', '.join(manifest.native)}")] if manifest.native else []),
                 *([] if manifest.licence is None else [("licence", manifest.licence)]),
                 *(
                     [("occurrence", f"by place and week, for a station: {OCCURRENCE}")]

@@ -38,6 +38,7 @@ _ERROR_N_SAMPLES = -20
 _ERROR_TOO_LONG = -21
 _ERROR_STEP = -26
 ERROR_NOT_FINITE = -24
+_TRAPPED = -100  # less the kind of trap, in a library that wasm2c made
 
 # Every function of ABI version 1 by the kinds of its parameters: i for int32, p for a pointer.
 FUNCTIONS = {
@@ -148,6 +149,8 @@ def refusal(code: int, message: str) -> EngineError | FrontendError | SamplesErr
         return SamplesError(f"The samples are too many for one run: {message}.")
     if code == _ERROR_MEMORY:
         return EngineError("The mel stage is out of memory: pass the samples in shorter parts, or a shorter window.")
+    if code < _TRAPPED:
+        return EngineError(f"The mel module trapped: {message}.")
     return EngineError(f"The mel stage failed with code {code}: {message}.")
 
 

@@ -19,12 +19,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labous import libraries
 from labous._version import __version__
 from labous.errors import EngineError
 from labous.mel import abi
 
 MODULE_LIMIT = 1 << 20
 """Bytes of a module, which have to be few, because compiling cannot be interrupted: ours has about 20 000."""
+
+WASMTIME_MACHINES = ("x86_64", "aarch64")
+"""Machines that Wasmtime has wheels for."""
+
+CHOICE_VARIABLE = "LABOUS_WEBASSEMBLY"
+"""Environment variable that says what runs WebAssembly, wasmtime or library; by default Wasmtime where it works."""
 
 FOLDER_VARIABLE = "LABOUS_CACHE_DIR"
 """Environment variable that names the folder; an empty value means none."""
@@ -48,9 +55,32 @@ def import_wasmtime() -> Any:
     """
     try:
         import wasmtime
-    except ImportError as error:
-        raise EngineError(f"Wasmtime cannot be imported ({error}): install it with `pip install wasmtime`.") from error
+    except Exception as error:  # its wheel for any machine installs where it has no library, and raises then
+        told = str(error).strip().split("\n")[0] or type(error).__name__
+        if libraries.machine() in WASMTIME_MACHINES:
+            do = "install it with `pip install wasmtime`"
+        else:
+            do = f"it is not made for this machine; see {libraries.row()}"
+        raise EngineError(f"Wasmtime cannot be imported ({told}): {do}.") from error
     return wasmtime
+
+
+def hindrance() -> str | None:
+    """Why WebAssembly is not to run in Wasmtime, but as machine code that was made of it, in a clause; None if it is.
+
+    Raises:
+        EngineError: ``LABOUS_WEBASSEMBLY``, which can ask for either, says something else.
+    """
+    asked = os.environ.get(CHOICE_VARIABLE, "")
+    if asked not in ("", "wasmtime", "library"):
+        raise EngineError(f"{CHOICE_VARIABLE} is {asked!r}; set it to wasmtime or library, or not at all.")
+    if asked:
+        return f"{CHOICE_VARIABLE} asks for a library" if asked == "library" else None
+    try:
+        import_wasmtime()
+    except EngineError as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def load(module: bytes, interruptible: bool) -> tuple[Any, Any]:

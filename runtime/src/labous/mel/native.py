@@ -1,4 +1,6 @@
-"""The mel stage as a shared library: the same source and the same bits, for preparing data and for benchmarks."""
+"""The mel stage as a shared library, with the same bits: for boards without Wasmtime, where it is what wasm2c made of
+a bundle's melspec.wasm, and for preparing data and benchmarks, where it comes from the same source.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from labous import libraries
 from labous.errors import EngineError
 from labous.frontend import Frontend
 from labous.mel import abi
@@ -25,16 +28,22 @@ _CHECKED = ("melspec_create", "melspec_bytes", "melspec_filters", "melspec_windo
 class NativeEngine:
     """A libmelspec loaded with ctypes. Plans are independent; one plan is used by one thread at a time.
 
+    What comes of a module by way of wasm2c keeps to the module's own memory, which may grow as far as the module says;
+    a trap is an EngineError. Its time is not bounded.
+
     Args:
-        path: the library that ``python melspec_cpp/build.py native`` built.
+        path: the library that ``python melspec_cpp/build.py native`` built, or the name of ``content``.
+        content: its bytes, where they are at hand: then no file is opened.
 
     Raises:
         EngineError: there is no such library, or it is not one of this ABI version.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, content: bytes | None = None) -> None:
         try:
-            self._library: Any = ctypes.CDLL(str(Path(path).resolve()))
+            self._library: Any = (
+                ctypes.CDLL(str(Path(path).resolve())) if content is None else libraries.load(content, str(path))
+            )
         except OSError as error:
             raise EngineError(
                 f"The native mel library cannot be loaded ({error}): build it with `python melspec_cpp/build.py`."
@@ -94,14 +103,18 @@ class NativePlan:
     def run(self, output: abi.Output, samples: np.ndarray) -> np.ndarray:
         """float32 [n_mels, n_frames] from float32 [n_samples]; errors as in :class:`labous.mel.MelSpectrogram`."""
         samples = abi.float32_samples(samples, self.frontend)
-        size = self._library.melspec_bytes(self.handle, samples.size)
-        out = np.empty((self.frontend.n_mels, size // (4 * self.frontend.n_mels)), np.float32)
+        out = np.empty((self.frontend.n_mels, self.frontend.frames_of(samples.size)), np.float32)
+        if self._library.melspec_bytes(self.handle, samples.size) != out.nbytes:
+            raise EngineError("The mel module makes another number of bytes of the samples than it must; it is faulty.")
         code = self._library.melspec_run(
             self.handle, output, samples.ctypes.data, samples.size, out.ctypes.data, out.size
         )
         if code == abi.ERROR_NOT_FINITE:
-            raise abi.not_finite_error(samples, self._library.melspec_bad_sample(self.handle), self.frontend)
-        self._errcheck(code)
+            position = self._errcheck(self._library.melspec_bad_sample(self.handle))
+            if position < samples.size:
+                raise abi.not_finite_error(samples, position, self.frontend)
+        if self._errcheck(code) != out.shape[1]:
+            raise EngineError("The mel module gives another number of frames than asked for; it is faulty.")
         return out
 
     def filters(self) -> np.ndarray:
@@ -139,6 +152,8 @@ class NativeStream:
         self._finalizer.atexit = False
         shape = (frontend.n_mels, frontend.n_frames)
         values = ctypes.c_float * (shape[0] * shape[1])
+        if library.melspec_bytes(self._plan.handle, frontend.window_samples) != ctypes.sizeof(values):
+            raise EngineError("The mel module makes another number of bytes of a window than it must; it is faulty.")
         self._window = np.ctypeslib.as_array(values.from_address(library.melspec_stream_window(self._handle)))
         self._window.shape = shape
 
@@ -147,9 +162,14 @@ class NativeStream:
         chunk = _Chunk(self._handle, samples.ctypes.data, samples.size)
         frames = self._library.melspec_stream_run(ctypes.addressof(chunk))
         if frames == abi.ERROR_NOT_FINITE:
-            position = self._library.melspec_stream_bad_sample(self._handle)
-            raise abi.not_finite_error(samples, position, self.frontend, before)
-        return samples.size - chunk.n_samples, self._window.copy() if self._errcheck(frames) else None
+            position = self._errcheck(self._library.melspec_stream_bad_sample(self._handle))
+            if position < samples.size:
+                raise abi.not_finite_error(samples, position, self.frontend, before)
+        taken = samples.size - chunk.n_samples
+        # none taken, and the caller would ask for ever: every window ends with a sample of its own
+        if self._errcheck(frames) not in (0, self.frontend.n_frames) or not 0 < taken <= samples.size:
+            raise EngineError("The mel module takes other samples or gives other frames than asked for; it is faulty.")
+        return taken, self._window.copy() if frames else None
 
     def reset(self) -> None:
         """Forgets all samples."""

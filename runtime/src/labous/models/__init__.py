@@ -8,15 +8,46 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labous import libraries
 from labous.errors import EngineError
 
-ENGINES = ("litert", "tflite_c", "tflite_runtime", "onnxruntime")
+ENGINES = ("litert", "tflite_c", "tflite_runtime", "aot", "onnxruntime")
 """Each engine's name, which is its module's here, in order of preference."""
+
+LITERT_MACHINES = ("x86_64", "aarch64")
+"""Machines that LiteRT has wheels for."""
+
+_BROKEN = "cannot be used"
+
+
+class Library(NamedTuple):
+    """A model as machine code of this machine.
+
+    Attributes:
+        name: of its file, for errors.
+        content: the bytes of the shared library.
+        source: hexadecimal sha256 of the .tflite file that it must have been made from.
+        input_shape, output_shape: of that file's tensors, which are float32; the library knows only their sizes.
+    """
+
+    name: str
+    content: bytes
+    source: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+
+class ModelFiles(TypedDict, total=False):
+    """A model's files by their kind: the same model, each for engines of its own."""
+
+    tflite: bytes
+    onnx: bytes
+    library: Library
 
 
 class Model(Protocol):
@@ -52,15 +83,22 @@ class Engine(Protocol):
     TITLE: str
     """What people call it."""
     READS: str
-    """The kind of file that it runs: "tflite" or "onnx"."""
+    """The kind of file that it runs: "tflite", "onnx" or "library"."""
     REMEDY: str
-    """How it is installed."""
+    """How it is installed; ``{machine}`` stands for this one."""
 
     def is_installed(self) -> bool:
         """Whether this system has it; nothing is loaded for the answer."""
 
-    def open_model(self, content: bytes, threads: int) -> Model:
-        """Prepare a file of its kind for predictions.
+    def import_engine(self) -> Any:
+        """Load it, as opening a model does first.
+
+        Raises:
+            EngineError: it is installed, and does not work here.
+        """
+
+    def open_model(self, content: Any, threads: int) -> Model:
+        """Prepare a file of its kind for predictions: its bytes, or a :class:`Library`.
 
         Raises:
             EngineError: the engine cannot be loaded, or refuses the file.
@@ -78,8 +116,15 @@ def engine_named(name: str) -> Engine:
     return cast(Engine, importlib.import_module(f"labous.models.{name}"))
 
 
-def hindrance(name: str, kinds: Mapping[str, bytes]) -> str | None:
-    """Why an engine cannot run a model, in a clause; None if it can.
+def remedy(name: str) -> str:
+    """How an engine is had."""
+    return engine_named(name).REMEDY.format(machine=libraries.machine())
+
+
+def hindrance(name: str, kinds: Mapping[str, object]) -> str | None:
+    """Why an engine cannot run a model here, in a clause; None if it can.
+
+    An engine that is installed is loaded for the answer: some packages install where they do not work.
 
     Args:
         name: of the engine.
@@ -87,13 +132,18 @@ def hindrance(name: str, kinds: Mapping[str, bytes]) -> str | None:
     """
     engine = engine_named(name)
     if engine.READS not in kinds:
-        return f"reads {engine.READS} files, and the model has none"
+        reads = "machine code" if engine.READS == "library" else f"{engine.READS} files"
+        return f"reads {reads}, and the model has none"
     if not engine.is_installed():
-        return f"is not installed; {engine.REMEDY}"
+        return f"is not installed; {remedy(name)}"
+    try:
+        engine.import_engine()
+    except EngineError as error:
+        return f"{_BROKEN}: {error}"
     return None
 
 
-def choose_engine(kinds: Mapping[str, bytes], name: str | None = None) -> str:
+def choose_engine(kinds: Mapping[str, object], name: str | None = None) -> str:
     """The engine to use: the named one, or the first that can.
 
     Args:
@@ -107,14 +157,24 @@ def choose_engine(kinds: Mapping[str, bytes], name: str | None = None) -> str:
         if why := hindrance(name, kinds):
             raise EngineError(f"The engine {name} {why}")
         return name
+    reasons = {}
     for candidate in ENGINES:
-        if hindrance(candidate, kinds) is None:
+        why = hindrance(candidate, kinds)
+        if why is None:
             return candidate
-    usable = [engine_named(candidate) for candidate in ENGINES if engine_named(candidate).READS in kinds]
-    raise EngineError(f"No engine for the model is installed; {usable[0].REMEDY}")
+        reasons[candidate] = why
+    broken = [f"{candidate} {why}" for candidate, why in reasons.items() if why.startswith(_BROKEN)]
+    if broken:
+        raise EngineError(f"No engine for the model works here: {broken[0].rstrip('.')}. See {libraries.row()}.")
+    ways = ["litert"] if libraries.machine() in LITERT_MACHINES else ["tflite_c"]
+    if ways == ["tflite_c"] and "onnx" in kinds:  # a bundle's float32 model, which can be compiled
+        ways.insert(0, "aot")
+    raise EngineError(
+        f"No engine for the model is installed; {', or '.join(map(remedy, ways))}. See {libraries.row()}."
+    )
 
 
-def open_model(files: bytes | Mapping[str, bytes], engine: str | None = None, threads: int = 1) -> Model:
+def open_model(files: bytes | Mapping[str, object], engine: str | None = None, threads: int = 1) -> Model:
     """Prepare a model for predictions.
 
     Args:

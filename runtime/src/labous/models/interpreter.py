@@ -114,6 +114,11 @@ def _real(values: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.float32]:
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
+def cannot_be_imported(engine: str, error: Exception) -> EngineError:
+    """The error for a package that is there and does not work."""
+    return EngineError(f"{engine} is installed but cannot be imported ({first_line(error) or type(error).__name__}).")
+
+
 def first_line(error: Exception) -> str:
     """What an engine says of what went wrong."""
     return str(error).strip().split("\n")[0]

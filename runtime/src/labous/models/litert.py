@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 from labous.errors import EngineError
-from labous.models.interpreter import InterpreterModel
+from labous.models.interpreter import InterpreterModel, cannot_be_imported
 
 TITLE = "LiteRT"
 READS = "tflite"
@@ -17,14 +18,20 @@ def is_installed() -> bool:
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
-def open_model(content: bytes, threads: int) -> InterpreterModel:
-    """Prepare a .tflite file; see :class:`labous.models.Engine`."""
+def import_engine() -> Any:
+    """The package's ``Interpreter``; see :class:`labous.models.Engine`."""
     try:
         from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise EngineError(f"{TITLE} is installed but cannot be imported ({error}).") from error
+    except Exception as error:  # a package may raise what it likes where its library does not load
+        raise cannot_be_imported(TITLE, error) from error
+    return Interpreter
+
+
+def open_model(content: bytes, threads: int) -> InterpreterModel:
+    """Prepare a .tflite file; see :class:`labous.models.Engine`."""
+    interpreter = import_engine()
     try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
+        opened = interpreter(model_content=content, num_threads=threads)
     except (RuntimeError, ValueError) as error:
         raise EngineError(f"{TITLE} refuses the model: {error}") from error
-    return InterpreterModel(interpreter, TITLE)
+    return InterpreterModel(opened, TITLE)

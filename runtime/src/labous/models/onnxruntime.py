@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labous.errors import EngineError
-from labous.models.interpreter import check_tensors, finite_logits, first_line, only_tensors
+from labous.models.interpreter import (
+    cannot_be_imported,
+    check_tensors,
+    finite_logits,
+    first_line,
+    only_tensors,
+)
 
 TITLE = "ONNX Runtime"
 READS = "onnx"
@@ -21,12 +27,18 @@ def is_installed() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def open_model(content: bytes, threads: int) -> _Twin:
-    """Prepare a .onnx file; see :class:`labous.models.Engine`."""
+def import_engine() -> Any:
+    """The package; see :class:`labous.models.Engine`."""
     try:
         import onnxruntime
-    except ImportError as error:
-        raise EngineError(f"{TITLE} is installed but cannot be imported ({error}).") from error
+    except Exception as error:  # a package may raise what it likes where its library does not load
+        raise cannot_be_imported(TITLE, error) from error
+    return onnxruntime
+
+
+def open_model(content: bytes, threads: int) -> _Twin:
+    """Prepare a .onnx file; see :class:`labous.models.Engine`."""
+    onnxruntime = import_engine()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # what it warns of is not for a station's log

@@ -94,12 +94,8 @@ def is_installed() -> bool:
     return library() is not None
 
 
-def open_model(content: bytes, threads: int) -> InterpreterModel:
-    """Prepare a .tflite file; see :class:`labous.models.Engine`."""
-    return InterpreterModel(_Interpreter(_loaded(), content, threads), TITLE)
-
-
-def _loaded() -> Any:
+def import_engine() -> Any:
+    """The library, its functions described; see :class:`labous.models.Engine`."""
     path = library()
     if path is None:
         raise EngineError(f"There is no libtensorflow-lite on this system; {REMEDY}")
@@ -113,6 +109,11 @@ def _loaded() -> Any:
             f"{path} cannot be used ({error}); install Debian's libtensorflow-lite, or name another file in {VARIABLE}."
         ) from error
     return loaded
+
+
+def open_model(content: bytes, threads: int) -> InterpreterModel:
+    """Prepare a .tflite file; see :class:`labous.models.Engine`."""
+    return InterpreterModel(_Interpreter(import_engine(), content, threads), TITLE)
 
 
 class _Interpreter:

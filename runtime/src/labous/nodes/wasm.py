@@ -6,14 +6,20 @@ import dataclasses
 import logging
 import math
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from labous import libraries
 from labous.errors import EngineError, LabousError, NodeError
+from labous.mel import compiled
 from labous.nodes import Context, Record
 from labous.options import option
 from labous.station.log import Seldom
+
+if TYPE_CHECKING:
+    from labous.station.webassembly import Module
 
 _MOST_VALUES = 1 << 24
 _TELL_SECONDS = 600.0
@@ -37,6 +43,10 @@ class Wasm:
     - ``void _initialize(void)``, if there is one, is called once, first.
 
     Its state lives from window to window, but not beyond a window on which it failed: the next gets a new instance.
+
+    Boards that Wasmtime is not made for (riscv64, armv7l) run machine code in its place: MY-riscv64.so beside MY.wasm,
+    which ``python melspec_cpp/boards.py --module MY.wasm`` makes of it. Memory is bounded there as well, and a trap is
+    an error of the window; but ``seconds`` and ``fuel`` bound nothing: a call that does not end, ends with the station.
     """
 
     module: str | None = option(
@@ -78,12 +88,27 @@ class Wasm:
         assert self.module is not None
         if math.prod(self.shape) > _MOST_VALUES:
             raise NodeError(f"wasm: shape has more than {_MOST_VALUES} values; a module's output must be smaller.")
-        content, path = context.read(self.module, "wasm"), context.path(self.module)
         try:
-            called = WasmFunction(content, self.function, int(self.memory_megabytes * 1e6), self.seconds, self.fuel)
+            called = WasmFunction(self._module(context, self.module))
         except EngineError as error:
-            raise NodeError(f"wasm: the module {str(path)!r} cannot be used: {error}") from error
-        return _Function(called, str(path), self.shape)
+            raise NodeError(f"wasm: the module {str(context.path(self.module))!r} cannot be used: {error}") from error
+        return _Function(called, str(context.path(self.module)), self.shape)
+
+    def _module(self, context: Context, name: str) -> Module:
+        from labous.station.compiled_function import CompiledModule
+        from labous.station.webassembly import WasmtimeModule
+
+        content, memory, why = context.read(name, "wasm"), int(self.memory_megabytes * 1e6), compiled.hindrance()
+        if why is None:
+            return WasmtimeModule(content, self.function, memory, self.seconds, self.fuel)
+        library = f"{Path(name).with_suffix('')}-{libraries.machine()}.so"
+        if not context.path(library).is_file():
+            raise EngineError(
+                f"{why}; and there is no {library}: make it with python melspec_cpp/boards.py --module {name} "
+                f"{libraries.machine()}."
+            )
+        _logger.info("wasm: %s is run as %s: seconds and fuel bound nothing", name, library)
+        return CompiledModule(context.read(library, "wasm"), library, content, self.function, memory)
 
 
 class _Mel:
