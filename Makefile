@@ -11,12 +11,13 @@ PY := $(BIN)/python
 FAST := $(PY) -m pytest -m "not slow and not wheel" --numprocesses auto --maxprocesses 4 --dist worksteal
 # 1: make experiments runs those with a teacher as well, which has to be installed
 TEACHER ?= 0
+PROGRAMS := labous-x86_64 labous-aarch64 labous-armv7l labous-riscv64
 # extra settings for a run, e.g. make train ARGS="fit.epochs=60"
 ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel parity golden notebooks bench-mel bench-fit bench-prepare bench-device experiments lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel dist parity golden notebooks bench-mel bench-fit bench-prepare bench-device experiments lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +87,10 @@ lint: $(VENV)/.ready ## style and types
 
 wheel: setup ## the device wheel, into dist/
 	@$(BIN)/uv build --quiet --wheel --no-build-isolation --python $(PY) --out-dir dist runtime && ls -l dist/*.whl
+
+dist: wheel ## the wheel, hear.wasm and the programs for boards of outputs/bundle, into dist/, and their SHA256SUMS
+	@$(PY) -m training.aot outputs/bundle --out dist hear $(PROGRAMS)
+	@cd dist && sha256sum *.whl hear.wasm $(PROGRAMS) > SHA256SUMS && cat SHA256SUMS
 
 parity: setup ## librosa, native and wasm, compared on test signals
 	@$(PY) -m training.parity

@@ -31,9 +31,9 @@ def uv(*arguments: object, cwd: Path | None = None) -> None:
     run(sys.executable, "-m", "uv", "--quiet", *arguments, cwd=cwd)
 
 
-def build(dist: Path) -> Path:
+def build(dist: Path, sources: Path = ROOT / "runtime") -> Path:
     """Build the wheel into an empty folder."""
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist, cwd=ROOT / "runtime")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", dist, cwd=sources)
     (found,) = dist.iterdir()
     return found
 

@@ -1,7 +1,7 @@
 """Bundle: everything a device needs in one directory, proved by the device's own loader before it takes its place.
 
 ``python -m training.bundle`` fills ``bundle.dir``; docs/bundle.md describes the result. ``targets=[riscv64,armv7l]``
-adds libraries for boards that no engine is built for.
+adds libraries for boards that no engine is built for, ``targets=[hear,labous-aarch64]`` the bundle as a single file.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import pandas as pd
 
 from labous import __version__
 from labous.archive import write_checksums
-from labous.bundle import read_labels
+from labous.bundle import Bundle, read_labels
 from labous.manifest import SCHEMA_VERSION
 from labous.mel.abi import ABI_VERSION
 from labous.station.occurrence import FILE as OCCURRENCE
+from melspec_cpp.boards import MACHINES
 from training import native, occurrence
+from training.aot.hearing import WHOLE, build_whole
 from training.config import Settings, stage_main
 from training.console import say
 from training.errors import StageError
-from training.files import directory_swapped_in
+from training.files import directory_swapped_in, sha256_of_file
 from training.golden import golden_file
 from training.metrics import NAMES
 from training.model_card import licence_line, model_card
@@ -46,9 +48,24 @@ def bundle(settings: Settings) -> None:
     with directory_swapped_in(settings.bundle.dir) as place:
         _assemble(settings, place)
         write_checksums(place)
+        wholes(settings, place)
         _check(place)
     size = sum(path.stat().st_size for path in settings.bundle.dir.rglob("*") if path.is_file())
     say(f"          {settings.bundle.dir}: verified, {size:,} bytes")
+
+
+def wholes(settings: Settings, place: Path) -> None:
+    """Make the bundle into the single files that were asked for, and list them with the others."""
+    wanted = [target for target in settings.bundle.targets if target in WHOLE]
+    if not wanted:
+        return
+    made_of = Bundle.read(place)
+    (place / "whole").mkdir()
+    for target in wanted:
+        file = place / "whole" / WHOLE[target]
+        build_whole(made_of, target, file)
+        say(f"          {file.name}: {file.stat().st_size:,} bytes, sha256 {sha256_of_file(file)}")
+    write_checksums(place)
 
 
 def _check(place: Path) -> None:
@@ -97,7 +114,7 @@ def _assemble(settings: Settings, place: Path) -> None:
 def _native(settings: Settings, wasm: bytes, tflite: bytes, golden: bytes, place: Path) -> dict[str, Any] | None:
     """What the manifest tells of the libraries that were made for boards, each tried; nothing if none is asked for."""
     told = {}
-    for machine in settings.bundle.targets:
+    for machine in (target for target in settings.bundle.targets if target in MACHINES):
         told[machine] = native.build(machine, wasm, tflite, place)
         tolerance = settings.evaluate.golden_float32_tolerance
         say(f"          {native.attempt(machine, place, settings.frontend, golden, tolerance)}")

@@ -26,6 +26,7 @@ from labous.errors import LabousError
 from labous.frontend import Frontend
 from melspec_cpp.boards import MACHINES
 from training import interrupts
+from training.aot.hearing import WHOLE
 from training.errors import ConfigError
 from training.occurrence import Source, sources
 from training.sweeps import is_sweep, places
@@ -125,7 +126,8 @@ class Paths:
 class BundleSettings:
     """The bundle's name (None: after the data set), its version, its place, and what tells it of weekly occurrence.
 
-    ``targets`` are the machines that it carries libraries for, of melspec_cpp.boards.MACHINES.
+    ``targets`` are what it is also made into: a machine's libraries, of melspec_cpp.boards.MACHINES, or a whole in one
+    file, of training.aot.hearing.WHOLE.
     """
 
     name: str | None
@@ -137,20 +139,21 @@ class BundleSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "occurrence", sources(self.occurrence))
-        object.__setattr__(self, "targets", _machines(self.targets))
+        object.__setattr__(self, "targets", _targets(self.targets))
         if self.least_checklists < 1:
             raise ConfigError(f"bundle.least_checklists is {self.least_checklists}; it must be at least 1.")
 
 
-def _machines(told: Any) -> tuple[str, ...]:
-    """The targets, in the order of the table of machines.
+def _targets(told: Any) -> tuple[str, ...]:
+    """The targets, in the order of their tables.
 
     Raises:
-        ConfigError: they are no list of such machines.
+        ConfigError: they are no list of such.
     """
-    if not isinstance(told, (list, tuple)) or not set(map(str, told)) <= set(MACHINES):
-        raise ConfigError(f"bundle.targets is {told!r}; write a list of {', '.join(MACHINES)}: [riscv64], say.")
-    return tuple(machine for machine in MACHINES if machine in told)
+    known = (*MACHINES, *WHOLE)
+    if not isinstance(told, (list, tuple)) or not set(map(str, told)) <= set(known):
+        raise ConfigError(f"bundle.targets is {told!r}; write a list of {', '.join(known)}: [riscv64], say.")
+    return tuple(target for target in known if target in told)
 
 
 @dataclasses.dataclass(frozen=True)

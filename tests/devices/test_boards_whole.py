@@ -33,7 +33,10 @@ from training.config import compose
 pytestmark = [pytest.mark.slow, pytest.mark.boards]
 
 FLOAT32 = 1e-5
-INT8_STEPS = 1  # of the model's output
+# int8 kernels round each their own way: on x86-64 by itself, XNNPACK's logits and those of TensorFlow Lite's own
+# kernels lie up to two steps of the output apart (docs/adr/0010)
+INT8_STEPS = 2
+INT8_WITHIN_ONE = 0.97  # share of logits
 PROBE = Path(__file__).with_name("probe.py")
 SECONDS = 30  # of the recording
 PYTHON = ("python3", "python3-pip", "libstdc++6")  # the last is in every Raspberry Pi OS
@@ -154,14 +157,9 @@ def delivered(receiver: Receiver) -> dict[tuple[str, str], float]:
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What this machine makes of the recording.
-
-    ``reference_int8`` are the logits [n, n_labels] of TensorFlow Lite's own kernels. XNNPACK, which LiteRT takes by
-    default, rounds otherwise on x86-64 than they do: by up to two steps of the output in some hundred logits.
-    """
+    """What this machine makes of the recording."""
 
     arrays: dict[str, np.ndarray]
-    reference_int8: np.ndarray
     detections: dict[tuple[str, str], float]
     int8_step: float
 
@@ -184,24 +182,7 @@ def expected(bundle: Path, recording: Path, scratch: Path) -> Expected:
     assert found, "nothing to compare: the bundle hears nothing in the recording"
     with np.load(out) as arrays:
         step = Bundle.read(bundle).manifest.golden.tolerance["int8"] / compose().evaluate.golden_int8_steps
-        return Expected(dict(arrays), reference_int8(bundle, arrays["mel"]), found, step)
-
-
-def reference_int8(bundle: Path, mels: np.ndarray) -> np.ndarray:
-    """Logits [n, n_labels] of the int8 model by TensorFlow Lite's own kernels."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    content = Bundle.read(bundle).with_precision("int8").files["model_int8.tflite"]
-    kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kernels)
-    interpreter.allocate_tensors()
-    (given,), (found,) = interpreter.get_input_details(), interpreter.get_output_details()
-    logits = []
-    for mel in mels:
-        interpreter.set_tensor(given["index"], mel.reshape(given["shape"]))
-        interpreter.invoke()
-        logits.append(interpreter.get_tensor(found["index"])[0].copy())
-    return np.stack(logits)
+        return Expected(dict(arrays), found, step)
 
 
 def not_tested(told: str) -> None:
@@ -235,23 +216,21 @@ def test_a_board(name: str, bundle: Path, recording: Path, wheel: Path, expected
             detections = delivered(receiver)
         assert detections.keys() == expected.detections.keys()
         assert max(abs(detections[key] - expected.detections[key]) for key in detections) < FLOAT32
-    told = ""
-    if board.int8:
-        steps = steps_apart(found["logits_int8"], expected.reference_int8, expected.int8_step)
-        beside = steps_apart(found["logits_int8"], expected.arrays["logits_int8"], expected.int8_step)
-        told = f"int8 logits 0, 1, … steps from TensorFlow Lite's kernels here: {steps}, from XNNPACK's: {beside}; "
+    steps = steps_apart(found["logits_int8"], expected) if board.int8 else []
     print(
-        f"\n{name}: mel of {len(found['mel'])} windows the same bits; float32 logits within {float32:.1g}; {told}"
-        f"the same {len(detections)} detections; {installed - began:.0f} s to install, "
+        f"\n{name}: mel of {len(found['mel'])} windows the same bits; float32 logits within {float32:.1g}; "
+        + (f"int8 logits 0, 1, … steps apart: {steps}; " if board.int8 else "")
+        + f"the same {len(detections)} detections; {installed - began:.0f} s to install, "
         f"{time.monotonic() - installed:.0f} s for the rest"
     )
     # last, so that the rest has been seen
-    assert not board.int8 or len(steps) <= 1 + INT8_STEPS, told
+    if board.int8:
+        assert len(steps) <= 1 + INT8_STEPS and sum(steps[:2]) >= INT8_WITHIN_ONE * sum(steps), steps
 
 
-def steps_apart(found: np.ndarray, expected: np.ndarray, step: float) -> list[int]:
-    """How many logits lie 0, 1, … steps beside others."""
-    steps = np.abs(found.astype(np.float64) - expected) / step
+def steps_apart(found: np.ndarray, expected: Expected) -> list[int]:
+    """How many logits lie 0, 1, … steps beside this machine's."""
+    steps = np.abs(found.astype(np.float64) - expected.arrays["logits_int8"]) / expected.int8_step
     return np.bincount(np.rint(steps).astype(int).ravel()).tolist()
 
 

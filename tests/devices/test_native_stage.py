@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import platform
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from melspec_cpp import emulators
 from tests.devices import boards
 from tests.runtime.bundles import FRONTEND
 from training import native
+from training.bundle import wholes
 from training.config import compose
 from training.errors import ConfigError, StageError
 
@@ -74,3 +76,17 @@ def test_libraries_that_fail_are_told(place: Path, tmp_path: Path) -> None:
             arrays = dict(archive)
         np.savez(tmp_path / "golden.npz", **{**arrays, "mel": arrays["mel"][:, :, :-1]})
         native.attempt(HERE, place, tall, (tmp_path / "golden.npz").read_bytes(), 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(HERE not in machines.MACHINES, reason="no program is built for it")
+def test_a_bundle_is_made_into_single_files(place: Path, tmp_path: Path) -> None:
+    target = f"labous-{HERE}"
+    bundle = Path(shutil.copytree(place, tmp_path / "bundle"))
+    wholes(compose([f"targets=[hear,{target},{HERE}]"]), bundle)
+    listed = Bundle.read(bundle).files
+    assert {name for name in listed if name.startswith("whole/")} == {"whole/hear.wasm", f"whole/{target}"}
+    assert listed["whole/hear.wasm"].startswith(b"\0asm")
+    done = subprocess.run([bundle / "whole" / target, "--version"], capture_output=True, text=True, check=True)
+    manifest = Bundle.read(bundle).manifest
+    assert manifest.name in done.stdout and manifest.version in done.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime import audio, bundles
-from tests.wheels import ROOT, environment, run
+from tests.wheels import ROOT, build, environment, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.wheel]
 
@@ -46,6 +46,13 @@ def analyze(python: Path, bundle: Path, *arguments: object) -> list[dict[str, ob
         labous, "analyze", *arguments, "--bundle", bundle, "--format", "jsonl", "--min-score", 0, cwd=python.parent
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_second_build_gives_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    """Of sources with other times, as another checkout has them."""
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "runtime", copy, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__"))
+    assert build(tmp_path / "dist", copy).read_bytes() == wheel.read_bytes()
 
 
 def test_what_is_in_the_wheel(wheel: Path) -> None:

@@ -24,16 +24,12 @@ from labous import Bundle
 from labous.errors import LabousError
 from melspec_cpp import boards
 from training.aot.build import WASM, build_model
-from training.aot.hearing import build_hear, build_listener, float32_model
+from training.aot.hearing import WHOLE, build_whole, float32_model
 from training.console import say
 from training.files import sha256_of_file
 
 TARGETS = (*boards.MACHINES, WASM)
 """Of a model by itself."""
-HEAR = "hear"
-LISTENERS = {f"labous-{machine}": machine for machine in boards.MACHINES}
-WHOLE = (HEAR, *LISTENERS)
-"""Of a bundle."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,10 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
             place = options.out / _name(target)
             if bundle is None or target in TARGETS:
                 build_model(tflite, target, place)
-            elif target == HEAR:
-                build_hear(bundle, place)
             else:
-                build_listener(bundle, LISTENERS[target], place)
+                build_whole(bundle, target, place)
             say(f"{place.name:<20} {place.stat().st_size:>10,} bytes  sha256 {sha256_of_file(place)}")
     except (LabousError, OSError) as error:
         print(error, file=sys.stderr)
@@ -72,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _name(target: str) -> str:
     if target in TARGETS:
         return "model.wasm" if target == WASM else f"libmodel-{target}.so"
-    return "hear.wasm" if target == HEAR else target
+    return WHOLE[target]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from labous import Bundle
+from melspec_cpp import boards
 from melspec_cpp import build as mel_build
 from training.aot.build import HERE, WASM, Machine, compile_object, model_objects, run_compiler
 from training.aot.errors import AotError
@@ -19,6 +20,11 @@ from training.aot.graph import read_graph
 from training.aot.lower import lower
 from training.aot.tell import WORDS_FILE, tell
 from training.files import written_beside
+
+HEAR = "hear"
+LISTENERS = {f"labous-{machine}": machine for machine in boards.MACHINES}
+WHOLE = {HEAR: "hear.wasm"} | {name: name for name in LISTENERS}
+"""The file of each target that a whole bundle is made into."""
 
 _LISTENER = HERE / "listener"
 # hear.wasm exports its own functions alone
@@ -32,6 +38,19 @@ _STATIC = {
 }
 # probabilities are rounded as numpy rounds them
 _PROGRAM = ("-fhosted", "-ffp-contract=off")
+
+
+def build_whole(bundle: Bundle, target: str, place: Path) -> None:
+    """Write one of WHOLE.
+
+    Raises:
+        AotError: as build_hear.
+        TfliteFileError: as build_hear.
+    """
+    if target == HEAR:
+        build_hear(bundle, place)
+    else:
+        build_listener(bundle, LISTENERS[target], place)
 
 
 def float32_model(bundle: Bundle) -> bytes:
