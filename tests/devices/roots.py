@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from melspec_cpp.emulators import EMULATORS
 FOLDER_VARIABLE = "LABOUS_DEVICES_CACHE"
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"  # pip loads them whether or not it asks anyone
 _SECONDS = 300
-_ATTEMPTS = 3
+# a mirror may be half synchronised under one of a release's names and whole under the other
+_ALIASES = ("stable", "testing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +84,18 @@ def kept(debian: Debian) -> Path:
     place.mkdir(parents=True)
     command = ["mmdebstrap", "--quiet", "--mode=root", "--variant=extract", f"--arch={debian.architecture}"]
     command += [f"--include={','.join(debian.packages)}", '--aptopt=Acquire::Check-Valid-Until "false"']
-    command += [debian.suite, str(place / "root"), _mirror()]
-    for attempt in range(_ATTEMPTS):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    mirror = _mirror()
+    names = (debian.suite, debian.suite, *(alias for alias in _ALIASES if _codename(mirror, alias) == debian.suite))
+    for name in names:
+        done = subprocess.run(
+            [*command, name, str(place / "root"), mirror],
+            capture_output=True, text=True, timeout=_SECONDS, check=False,
+        )  # fmt: skip
         if done.returncode == 0:
             break
-        if attempt == _ATTEMPTS - 1:  # a mirror may be half synchronised, and a network may be slow
-            raise UnavailableError(
-                f"mmdebstrap cannot make {debian.suite} for {debian.architecture}: {done.stderr[-300:]}"
-            )
         shutil.rmtree(place / "root", ignore_errors=True)
+    else:
+        raise UnavailableError(f"mmdebstrap cannot make {debian.suite} for {debian.architecture}: {done.stderr[-300:]}")
     stamp.write_text(identity)
     return place / "root"
 
@@ -105,6 +109,16 @@ def _mirror() -> str:
     found = [site for site in told if site.rstrip("/").endswith("/debian")]
     assert found, "apt knows no mirror of Debian"
     return found[0]
+
+
+def _codename(mirror: str, alias: str) -> str:
+    """The release that a mirror has under another name; none where it does not tell."""
+    try:
+        with urllib.request.urlopen(f"{mirror.rstrip('/')}/dists/{alias}/InRelease", timeout=60) as answer:
+            told = answer.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return next((line.split()[1] for line in told.splitlines() if line.startswith("Codename: ")), "")
 
 
 class Root:

@@ -94,6 +94,9 @@ BOARDS = {
 }  # fmt: skip
 
 
+TESTED: set[str] = set()
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that is removed at the end: roots are large."""
@@ -200,7 +203,8 @@ def test_a_board(name: str, bundle: Path, recording: Path, wheel: Path, expected
     try:
         roots.kept(board.debian)
     except roots.UnavailableError as error:
-        not_tested(f"{name} is not tested: {error}")
+        pytest.skip(f"{name} is not tested: {error}")
+    TESTED.add(name)
     began = time.monotonic()
     with roots.root(board.debian, scratch) as root:
         install(root, board.python, wheel)
@@ -226,6 +230,13 @@ def test_a_board(name: str, bundle: Path, recording: Path, wheel: Path, expected
     # last, so that the rest has been seen
     if board.int8:
         assert len(steps) <= 1 + INT8_STEPS and sum(steps[:2]) >= INT8_WITHIN_ONE * sum(steps), steps
+
+
+def test_enough_boards_were_tested() -> None:
+    """A mirror of Debian that is out of order is no fault of ours, but not a proof either."""
+    machines = {BOARDS[name].debian.machine for name in TESTED}
+    if machines != {board.debian.machine for board in BOARDS.values()}:
+        not_tested(f"Of the boards only {', '.join(sorted(TESTED)) or 'none'} were tested.")
 
 
 def steps_apart(found: np.ndarray, expected: Expected) -> list[int]:
