@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -174,41 +174,53 @@ def root(debian: Debian, below: Path) -> Iterator[Root]:
         shutil.rmtree(place)
 
 
-def wheels(packages: Sequence[str], free: Sequence[str], python: str, tags: Sequence[str], lock: Path) -> Path:
-    """A folder with the wheels of packages for another machine.
+@dataclasses.dataclass(frozen=True)
+class Wheels:
+    """Packages for another machine's Python.
 
-    Args:
+    Attributes:
         packages: at locked versions.
         free: more, as pip's requirements.
-        python: version of the other machine's, "3.11" say.
-        tags: its platform tags, which are those of an aarch64.
         lock: the file that has the versions.
+        python: version of the other machine's, "3.11" say.
+        machine: as ``uname -m`` says it.
+        tags: its platform tags.
     """
-    there = {"python_version": python, "python_full_version": f"{python}.0", "platform_machine": "aarch64"}
-    lines = [line.rstrip("\\ ") for line in lock.read_text(encoding="utf-8").splitlines() if line[:1].isalnum()]
-    pinned = [Requirement(line) for line in lines]
-    versions = [
-        f"{one.name}{one.specifier}"
-        for one in pinned
-        if one.name in packages and (one.marker is None or one.marker.evaluate(there))
-    ]
-    assert len(versions) == len(packages), f"{lock} has only {versions}"
-    versions += free
-    identity = repr((versions, python, tags))
-    place = cache() / f"wheels-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    if (place / "stamp").is_file():
+
+    packages: tuple[str, ...]
+    free: tuple[str, ...]
+    lock: Path
+    python: str
+    machine: str
+    tags: tuple[str, ...]
+
+    def folder(self) -> Path:
+        """A folder with the wheels, fetched where they are not kept already."""
+        there = {
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.0",
+            "platform_machine": self.machine,
+        }
+        lines = [
+            line.rstrip("\\ ") for line in self.lock.read_text(encoding="utf-8").splitlines() if line[:1].isalnum()
+        ]
+        versions = [
+            f"{one.name}{one.specifier}"
+            for one in map(Requirement, lines)
+            if one.name in self.packages and (one.marker is None or one.marker.evaluate(there))
+        ]
+        assert len(versions) == len(self.packages), f"{self.lock} has only {versions}"
+        versions += self.free
+        identity = repr((versions, self.python, self.tags))
+        place = cache() / f"wheels-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        if (place / "stamp").is_file():
+            return place
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--dest", str(place), "--python-version", self.python]
+        command += [part for tag in self.tags for part in ("--platform", tag)]
+        done = subprocess.run([*command, *versions], capture_output=True, text=True, timeout=_SECONDS, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        (place / "stamp").write_text(identity)
         return place
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    command += [
-        "--dest",
-        str(place),
-        "--python-version",
-        python,
-        *(part for tag in tags for part in ("--platform", tag)),
-    ]
-    done = subprocess.run([*command, *versions], capture_output=True, text=True, timeout=_SECONDS, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (place / "stamp").write_text(identity)
-    return place

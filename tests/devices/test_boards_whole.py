@@ -50,6 +50,7 @@ WHEELS = (
 # whose locked version is for Python below 3.11, which uv does not mind, but pip does
 FREE = ("backports-strenum<1.3",)
 TAGS = (*(f"manylinux_2_{minor}_aarch64" for minor in range(28, 16, -1)), "manylinux2014_aarch64")
+ARMV7L = ("manylinux_2_34_armv7l", "manylinux2014_armv7l")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +59,15 @@ class Board:
 
     Attributes:
         debian: its root file system.
-        python: version of its Python, where its packages are wheels; those of Debian otherwise.
+        wheels: of packages that are not Debian's, if any.
+        extras: of labous, which name them.
         mel, engine: what ``labous check`` must say of the mel module and of the float32 model.
         int8: whether its engine runs the int8 model.
     """
 
     debian: roots.Debian
-    python: str
+    wheels: roots.Wheels | None
+    extras: str
     mel: str
     engine: str
     int8: bool
@@ -75,21 +78,35 @@ def _debian(suite: str, architecture: str, machine: str, *packages: str) -> root
     return roots.Debian(suite, architecture, machine, packages, "cortex-a72" if machine == "aarch64" else "")
 
 
+def _aarch64(python: str) -> roots.Wheels:
+    return roots.Wheels(WHEELS, FREE, ROOT / "requirements.lock", python, "aarch64", TAGS)
+
+
 BOARDS = {
     "arm64-bookworm": Board(
-        _debian("bookworm", "arm64", "aarch64", *PYTHON), "3.11", "Wasmtime", "LiteRT (litert)", True
+        _debian("bookworm", "arm64", "aarch64", *PYTHON),
+        _aarch64("3.11"), "[litert,audio]", "Wasmtime", "LiteRT (litert)", True,
     ),
-    "arm64-trixie": Board(_debian("trixie", "arm64", "aarch64", *PYTHON), "3.13", "Wasmtime", "LiteRT (litert)", True),
+    "arm64-trixie": Board(
+        _debian("trixie", "arm64", "aarch64", *PYTHON),
+        _aarch64("3.13"), "[litert,audio]", "Wasmtime", "LiteRT (litert)", True,
+    ),
     "armhf-bookworm": Board(
-        _debian("bookworm", "armhf", "armv7l", *DEBIANS_OWN), "", "native/armv7l/libmelspec.so", "(aot)", False
+        _debian("bookworm", "armhf", "armv7l", *DEBIANS_OWN),
+        None, "", "native/armv7l/libmelspec.so", "(aot)", False,
+    ),
+    "armhf-bookworm-tflite-runtime": Board(
+        _debian("bookworm", "armhf", "armv7l", *DEBIANS_OWN),
+        roots.Wheels(("tflite-runtime",), (), ROOT / "requirements-tflite.lock", "3.11", "armv7l", ARMV7L),
+        "[tflite]", "native/armv7l/libmelspec.so", "(tflite_runtime)", True,
     ),
     "riscv64-trixie": Board(
         _debian("trixie", "riscv64", "riscv64", *DEBIANS_OWN, "python3-soxr"),
-        "", "native/riscv64/libmelspec.so", "(aot)", False,
+        None, "", "native/riscv64/libmelspec.so", "(aot)", False,
     ),
     "riscv64-forky-libtensorflow": Board(
         _debian("forky", "riscv64", "riscv64", *DEBIANS_OWN, LIBTENSORFLOW),
-        "", "native/riscv64/libmelspec.so", "(tflite_c)", True,
+        None, "", "native/riscv64/libmelspec.so", "(tflite_c)", True,
     ),
 }  # fmt: skip
 
@@ -207,7 +224,7 @@ def test_a_board(name: str, bundle: Path, recording: Path, wheel: Path, expected
     TESTED.add(name)
     began = time.monotonic()
     with roots.root(board.debian, scratch) as root:
-        install(root, board.python, wheel)
+        install(root, board, wheel)
         installed = time.monotonic()
         found = heard(root, bundle, recording, "float32", *(("int8",) if board.int8 else ()))
         assert found["mel"].tobytes() == expected.arrays["mel"].tobytes()
@@ -265,23 +282,16 @@ def python(root: roots.Root, *arguments: str, network: bool = False) -> str:
     return done.stdout
 
 
-def install(root: roots.Root, wheels_for: str, wheel: Path) -> None:
-    """Install the wheel from a folder, with no network: what it needs comes from there, or is Debian's.
-
-    Args:
-        root: where.
-        wheels_for: the version of its Python, where packages are wheels; Debian's otherwise.
-        wheel: of labous.
-    """
-    place, extras = root.place / "tmp/wheels", ""
-    if wheels_for:
-        shutil.copytree(roots.wheels(WHEELS, FREE, wheels_for, TAGS, ROOT / "requirements.lock"), place)
-        extras = "[litert,audio]"
-    else:
+def install(root: roots.Root, board: Board, wheel: Path) -> None:
+    """Install the wheel from a folder, with no network: what it needs comes from there, or is Debian's."""
+    place = root.place / "tmp/wheels"
+    if board.wheels is None:
         place.mkdir()
+    else:
+        shutil.copytree(board.wheels.folder(), place)
     shutil.copy(wheel, place)
     options = ("--no-index", "--no-compile", "--break-system-packages", "--root-user-action=ignore", "--quiet")
-    python(root, "-m", "pip", "install", *options, "--find-links=/tmp/wheels", f"labous{extras}")
+    python(root, "-m", "pip", "install", *options, "--find-links=/tmp/wheels", f"labous{board.extras}")
 
 
 def checked(root: roots.Root, board: Board) -> None:

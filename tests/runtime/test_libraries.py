@@ -124,6 +124,7 @@ def test_an_engine_whose_library_does_not_load_is_passed_over(
         ("x86_64", ("tflite", "onnx"), r"pip install 'labous\[litert\]'"),
         ("riscv64", ("tflite", "onnx"), r"bundle\.targets=\[riscv64\], or run: apt-get install libtensorflow-lite"),
         ("riscv64", ("tflite",), "installed; run: apt-get install libtensorflow-lite"),
+        ("armv7l", ("tflite",), r"labous\[tflite\]" if sys.version_info < (3, 12) else "libtensorflow-lite"),
     ],
 )
 def test_where_no_engine_is_the_machines_own_way_is_told(

@@ -7,6 +7,7 @@ Shapes, dtypes and quantisation are read from the file's own tensors.
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
@@ -166,8 +167,13 @@ def choose_engine(kinds: Mapping[str, object], name: str | None = None) -> str:
     broken = [f"{candidate} {why}" for candidate, why in reasons.items() if why.startswith(_BROKEN)]
     if broken:
         raise EngineError(f"No engine for the model works here: {broken[0].rstrip('.')}. See {libraries.row()}.")
-    ways = ["litert"] if libraries.machine() in LITERT_MACHINES else ["tflite_c"]
-    if ways == ["tflite_c"] and "onnx" in kinds:  # a bundle's float32 model, which can be compiled
+    if libraries.machine() in LITERT_MACHINES:
+        ways = ["litert"]
+    elif libraries.machine() == "armv7l" and sys.version_info < (3, 12):  # the last that it is published for
+        ways = ["tflite_runtime"]
+    else:
+        ways = ["tflite_c"]
+    if ways != ["litert"] and "onnx" in kinds:  # a bundle's float32 model, which can be compiled
         ways.insert(0, "aot")
     raise EngineError(
         f"No engine for the model is installed; {', or '.join(map(remedy, ways))}. See {libraries.row()}."
