@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import soxr
 
 import labous
 from labous.archive import write_checksums
+from labous.errors import EngineError
 from labous.mel import wasm
 from labous.recordings import windows
 from tests.runtime import audio, bundles
@@ -294,3 +296,12 @@ def test_overlapping_windows_are_as_if_each_were_alone(overlap: float, seconds: 
     predicted = bundle.predict(samples, rate, overlap)
     assert predicted.logits.tobytes() == np.stack(alone).tobytes()
     assert predicted.starts.tolist() == [window.start / rate for window in found]
+
+
+@pytest.mark.parametrize(("engine", "file"), [("onnxruntime", "model.onnx"), ("litert", "model.tflite")])
+def test_a_model_that_its_engine_refuses_is_named(engine: str, file: str, tmp_path: Path) -> None:
+    place = bundles.write_bundle(tmp_path / "bundle")
+    (place / file).write_bytes(b"no model")
+    write_checksums(place)
+    with pytest.raises(EngineError, match=rf"^{re.escape(file)}: .*refuses the model"):
+        _ = labous.load(place, engine=engine).model

@@ -21,7 +21,7 @@ from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
 from labous.manifest import Manifest, ModelFile, Native, NativeFile
 from labous.mel import MelEngine, MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, compiled
-from labous.models import Library, Model, ModelFiles, open_model
+from labous.models import Library, Model, ModelFiles, choose_engine, engine_named, open_model
 
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
 
@@ -173,20 +173,29 @@ class Bundle:
         if described is None:
             has = ", ".join(self.manifest.models)
             raise BundleError(f"Bundle {str(self.path)!r} has no {self.precision} model; it has: {has}.")
+        files, file = self.model_files(self.precision), described.file
         try:
-            model = open_model(self.model_files(self.precision), self._engine)
+            engine = choose_engine(files, self._engine)
+            file = self._file_of(engine_named(engine).READS, described)
+            model = open_model(files, engine)
         except EngineError as error:
-            raise EngineError(f"{described.file}: {error}") from error
+            raise EngineError(f"{file}: {error}") from error
         for side, shape, dtype, tensor in (
             ("input", model.input_shape, model.input_dtype, described.input),
             ("output", model.output_shape, model.output_dtype, described.output),
         ):
             if (shape, dtype) != (tensor.shape, tensor.dtype):
                 raise BundleError(
-                    f"Bundle {str(self.path)!r}: the {side} of {described.file} is {dtype} {list(shape)} and the "
+                    f"Bundle {str(self.path)!r}: the {side} of {file} is {dtype} {list(shape)} and the "
                     f"manifest says {tensor.dtype} {list(tensor.shape)}; export the bundle again."
                 )
         return model
+
+    def _file_of(self, kind: str, described: ModelFile) -> str:
+        """The path of the kind of file that an engine reads."""
+        if kind == "library" and self.native is not None:
+            return self.native.model.file
+        return self.manifest.onnx.file if kind == "onnx" else described.file
 
     def model_files(self, precision: str) -> ModelFiles:
         """The files that are the model of a precision, by the kind that :mod:`labous.models` knows them by."""
