@@ -5,7 +5,6 @@
 //! NAME is onnx (the default), or float32 for the .tflite itself. docs/bundle.md, "From a recording to detections", says
 //! what is done here; docs/engines.md what tract can run.
 mod bundle;
-mod golden;
 mod mel;
 mod model;
 mod recording;
@@ -22,7 +21,6 @@ struct Options {
     overlap: f64,
     top_n: usize,
     min_score: Option<f32>,
-    golden: bool,
     paths: Vec<String>,
 }
 
@@ -32,21 +30,18 @@ fn value<T: FromStr>(option: &str, given: Option<String>, right: impl Fn(&T) -> 
 }
 
 fn options(mut given: impl Iterator<Item = String>) -> Result<Options> {
-    let mut told = Options {
-        model: "onnx".into(), overlap: 0.0, top_n: 3, min_score: None, golden: false, paths: vec![],
-    };
+    let mut told = Options { model: "onnx".into(), overlap: 0.0, top_n: 3, min_score: None, paths: vec![] };
     while let Some(word) = given.next() {
         match word.as_str() {
             "--model" => told.model = value(&word, given.next(), |_| true)?,
             "--overlap" => told.overlap = value(&word, given.next(), |s| *s >= 0.0)?,
             "--top-n" => told.top_n = value(&word, given.next(), |n| *n >= 1)?,
             "--min-score" => told.min_score = Some(value(&word, given.next(), |p| (0.0..=1.0).contains(p))?),
-            "--golden" => told.golden = true,
             _ if word.starts_with("--") => bail!("there is no option {word}"),
             _ => told.paths.push(word),
         }
     }
-    ensure!(told.paths.len() > usize::from(!told.golden), "pass a bundle's folder and recordings");
+    ensure!(told.paths.len() > 1, "pass a bundle's folder and recordings");
     Ok(told)
 }
 
@@ -84,7 +79,10 @@ fn analyze(bundle: &Bundle, mel: &mut Mel, model: &Model, path: &str, told: &Opt
         for &i in order.iter().take(told.top_n) {
             println!(
                 r#"{{"recording": {}, "start": {}, "end": {}, {}, "score": {}}}"#,
-                text::json(&recording::name(path)), seconds(start), seconds(end), bundle.labels[i].json,
+                text::json(&text::path(path)),
+                seconds(start),
+                seconds(end),
+                bundle.labels[i].json,
                 text::number(f64::from(scores[i])),
             );
         }
@@ -97,9 +95,6 @@ fn run() -> Result<bool> {
     let bundle = Bundle::read(&told.paths[0])?;
     let mut mel = Mel::open(&bundle)?;
     let model = Model::open(&bundle, &told.model)?;
-    if told.golden {
-        return golden::check(&bundle, &mut mel, &model, &told.model);
-    }
     let mut well = true;
     for path in &told.paths[1..] {
         if let Err(error) = analyze(&bundle, &mut mel, &model, path, &told) {
