@@ -1,22 +1,25 @@
 """Batch normalisation by TensorFlow's fused kernel while a network is trained: less than half the work of Keras's.
 
 Keras 3 spells the training pass out as a dozen elementwise operations, which take more time on a CPU than the
-convolutions between them. The network that is kept has Keras's own layer.
+convolutions between them.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     import keras
 
 
-def with_fused_norms(model: keras.Model) -> keras.Model:
-    """The same network, with the same weights, whose batch normalisations over [batch, rows, columns, channels] are
-    fused in training; the arithmetic is Keras's: moments of the batch, moving averages of its (biased) moments."""
+@functools.cache
+def fused_batch_normalization() -> type[keras.layers.BatchNormalization]:
+    """Keras's layer for [batch, rows, columns, channels] with another way to the same training pass.
+
+    The arithmetic is Keras's: moments of the batch, moving averages of its biased moments. A network that is to be kept
+    has Keras's own layer.
+    """
     import keras
     import tensorflow as tf
 
@@ -35,12 +38,4 @@ def with_fused_norms(model: keras.Model) -> keras.Model:
                 moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
             return normalised
 
-    def fused(layer: keras.Layer) -> keras.Layer:
-        kind = type(layer)
-        if kind is keras.layers.BatchNormalization and len(layer.input.shape) == 4:
-            kind = FusedBatchNormalization
-        return kind.from_config(layer.get_config())
-
-    clone = keras.models.clone_model(model, clone_function=fused)
-    clone.set_weights([np.asarray(weight) for weight in model.get_weights()])
-    return clone
+    return FusedBatchNormalization

@@ -66,7 +66,7 @@ def make_trainee(settings: Settings, sampler: Sampler, n_labels: int, team: Team
     """The untrained network of a configuration, for the batches of a sampler."""
     frontend, told, teacher = settings.frontend, settings.fit, settings.teacher
     return Trainee(
-        lambda: settings.model.build((frontend.n_mels, frontend.n_frames, 1), n_labels),
+        lambda fused: settings.model.build((frontend.n_mels, frontend.n_frames, 1), n_labels, fused=fused),
         told.make_optimizer,
         team,
         precision=told.precision,

@@ -11,6 +11,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labous.errors import LabousError
+from training.batch_norm import fused_batch_normalization
 
 if TYPE_CHECKING:
     import keras
@@ -76,12 +77,13 @@ class PlainCnn:
         if not 0 < self.batch_norm_momentum < 1:
             raise ModelError(f"model.batch_norm_momentum is {self.batch_norm_momentum}: give a number between 0 and 1.")
 
-    def build(self, input_shape: tuple[int, int, int], n_labels: int) -> keras.Model:
+    def build(self, input_shape: tuple[int, int, int], n_labels: int, *, fused: bool = False) -> keras.Model:
         """Build the untrained model.
 
         Args:
             input_shape: (n_mels, n_frames, 1), the mel array with a channel axis.
             n_labels: number of logits.
+            fused: whether batches are normalised by TensorFlow's fused kernel; not for a model that is to be kept.
 
         Returns:
             A model from ``mel`` float32 [batch, n_mels, n_frames, 1] to ``logits`` float32 [batch, n_labels].
@@ -99,14 +101,17 @@ class PlainCnn:
                 f"The strides of model.blocks leave {rows} x {columns} of a {input_shape[0]} x {input_shape[1]} "
                 "mel window: use fewer strides, more mel bands or a longer window."
             )
+        norm = fused_batch_normalization() if fused else keras.layers.BatchNormalization
         mel = keras.Input(shape=input_shape, name="mel")
         stride = self._stem_stride(input_shape[0])
-        x = self._conv(mel, self.stem, kernel=(max(3, 2 * (stride // 2) + 1), 3), stride=(stride, 2), name="stem")
+        x = self._conv(
+            mel, self.stem, kernel=(max(3, 2 * (stride // 2) + 1), 3), stride=(stride, 2), name="stem", norm=norm
+        )
         for i, block in enumerate(self.blocks):
-            x = self._depthwise(x, (3, 3), block.stride, "same", name=f"block{i}_depthwise")
-            x = self._conv(x, block.channels, name=f"block{i}_pointwise")
-        x = self._depthwise(x, (rows, 1), 1, "valid", name="mel_collapse")
-        x = self._conv(x, self.head, name="head")
+            x = self._depthwise(x, (3, 3), block.stride, "same", name=f"block{i}_depthwise", norm=norm)
+            x = self._conv(x, block.channels, name=f"block{i}_pointwise", norm=norm)
+        x = self._depthwise(x, (rows, 1), 1, "valid", name="mel_collapse", norm=norm)
+        x = self._conv(x, self.head, name="head", norm=norm)
         # A call may fill the window or last for a tenth of it: the mean hears the one, the maximum the other.
         pooled = [
             keras.layers.GlobalAveragePooling2D(name="time_mean")(x),
@@ -136,24 +141,34 @@ class PlainCnn:
         kernel: tuple[int, int] = (1, 1),
         stride: tuple[int, int] = (1, 1),
         name: str,
+        norm: type[keras.layers.BatchNormalization],
     ) -> keras.KerasTensor:
         import keras
 
         layer = keras.layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False, name=name)
-        return self._normalise(layer(x), name)
+        return self._normalise(layer(x), name, norm)
 
     def _depthwise(
-        self, x: keras.KerasTensor, kernel: tuple[int, int], stride: int, padding: str, *, name: str
+        self,
+        x: keras.KerasTensor,
+        kernel: tuple[int, int],
+        stride: int,
+        padding: str,
+        *,
+        name: str,
+        norm: type[keras.layers.BatchNormalization],
     ) -> keras.KerasTensor:
         import keras
 
         layer = keras.layers.DepthwiseConv2D(kernel, strides=stride, padding=padding, use_bias=False, name=name)
-        return self._normalise(layer(x), name)
+        return self._normalise(layer(x), name, norm)
 
-    def _normalise(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def _normalise(
+        self, x: keras.KerasTensor, name: str, norm: type[keras.layers.BatchNormalization]
+    ) -> keras.KerasTensor:
         import keras
 
-        x = keras.layers.BatchNormalization(momentum=self.batch_norm_momentum, name=f"{name}_norm")(x)
+        x = norm(momentum=self.batch_norm_momentum, name=f"{name}_norm")(x)
         return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.batch_norm import with_fused_norms
 from training.models import of_parts
 from training.sampler import Batch
 from training.strategies import Team
@@ -30,8 +29,8 @@ class Trainee:
     layer from the parts' features, which is not kept, learns to guess them: the mean of its squared error is added.
 
     Args:
-        build: makes the untrained network, in the policy of the moment: its output is the logits, and with ``parts``
-            it is a :class:`training.models.PlainCnn`'s.
+        build: makes the untrained network, with fused normalisation or without, in the policy of the moment: its output
+            is the logits, and with ``parts`` it is a :class:`training.models.PlainCnn`'s.
         optimizer: of the parameters.
         ema: share of the running average of the weights that stays at each step (of all weights, moving statistics
             included; less at first, (1 + n) / (10 + n) after n steps); None: the weights as they are are kept.
@@ -41,7 +40,7 @@ class Trainee:
 
     def __init__(
         self,
-        build: Callable[[], keras.Model],
+        build: Callable[[bool], keras.Model],
         optimizer: Callable[[], keras.optimizers.Optimizer],
         team: Team,
         *,
@@ -58,9 +57,8 @@ class Trainee:
         self._team, self._ema, self._batch_size = team, ema, batch_size
         self._embedding_weight = embedding_weight
         with _policy(precision), team.strategy.scope():
-            self._model = build()
-            if precision == "float32" and team.replicas == 1:
-                self._model = with_fused_norms(self._model)
+            # the fused kernel knows the batch of one replica alone
+            self._model = build(precision == "float32" and team.replicas == 1)
             for layer in self._model.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = team.replicas > 1  # moments of the whole batch, as one replica has them
@@ -86,7 +84,7 @@ class Trainee:
                 for weight in (self._model.weights if ema is not None else ())
             ]
         with _policy("float32"):
-            self._kept = build()
+            self._kept = build(False)
         # XLA makes depthwise convolutions about nine times slower on a CPU
         self._run = tf.function(self._all_replicas, jit_compile=False, reduce_retracing=True)
 
