@@ -6,9 +6,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
-# the fast tests on all cores, those of a file together, as they share what is costly; the slow ones measure and train,
-# and want the machine for themselves
+# on all cores; of the slow ones, those of a file together, as they share what is costly
 FAST := $(PY) -m pytest -m "not slow and not wheel" --numprocesses auto --maxprocesses 4 --dist worksteal
+SLOW := $(PY) -m pytest -m "(slow or wheel) and not boards" --numprocesses auto --maxprocesses 4 --dist loadfile
 # 1: make experiments runs those with a teacher as well, which has to be installed
 TEACHER ?= 0
 PROGRAMS := labous-x86_64 labous-aarch64 labous-armv7l labous-riscv64
@@ -68,7 +68,7 @@ repro: setup ## the same through DVC
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 test: setup lint ## everything that can be tested on this machine, without whole boards
-	@$(FAST) && $(PY) -m pytest -m "(slow or wheel) and not boards"
+	@$(FAST) && $(SLOW)
 
 test-fast: setup ## the fast tests, under two minutes
 	@$(FAST)
