@@ -108,6 +108,7 @@ FIT = Stage(
         "training/crops.py",
         "training/augment.py",
         "training/models.py",
+        "training/batch_norm.py",
         "training/metrics.py",
         "training/prepared.py",
         "training/teacher",

@@ -76,13 +76,12 @@ def test_the_engine_is_the_stations_unless_the_node_names_one(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str | None] = []
-    opened = models.open_model
 
-    def spy(files: Mapping[str, bytes], engine: str | None = None, threads: int = 1) -> models.Model:
-        asked.append(engine)
-        return opened(files, "litert", threads)
+    def spy(kinds: Mapping[str, object], name: str | None = None) -> str:
+        asked.append(name)
+        return "litert"
 
-    monkeypatch.setattr("labous.bundle.open_model", spy)
+    monkeypatch.setattr("labous.bundle.choose_engine", spy)
     Tflite().open(middle.context(bundle_path, tmp_path))
     Tflite().open(middle.context(bundle_path, tmp_path, engine="litert"))
     Tflite(engine="tflite_runtime").open(middle.context(bundle_path, tmp_path, engine="litert"))
