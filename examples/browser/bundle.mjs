@@ -83,6 +83,8 @@ export class Bundle {
   detect(samples, { overlap = 0, topN = 3, minScore } = {}) {
     const { frontend, detection } = this.manifest, { size } = this, rate = frontend.sample_rate;
     const step = size - Math.round(overlap * rate);
+    if (!(overlap >= 0 && step >= 1)) throw new Error(`an overlap of ${overlap} s is not at least 0 and below a window`);
+    if (!samples.length) return [];
     const windows = [];
     for (let start = 0; start + size <= samples.length; start += step) windows.push([start, start + size]);
     if (samples.length < size) windows.push([0, samples.length]);

@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,17 +88,26 @@ def kept(debian: Debian) -> Path:
     mirror = _mirror()
     names = (debian.suite, debian.suite, *(alias for alias in _ALIASES if _codename(mirror, alias) == debian.suite))
     for name in names:
-        done = subprocess.run(
-            [*command, name, str(place / "root"), mirror],
-            capture_output=True, text=True, timeout=_SECONDS, check=False,
-        )  # fmt: skip
-        if done.returncode == 0:
+        told = _made([*command, name, str(place / "root"), mirror])
+        if told is None:
             break
         shutil.rmtree(place / "root", ignore_errors=True)
     else:
-        raise UnavailableError(f"mmdebstrap cannot make {debian.suite} for {debian.architecture}: {done.stderr[-300:]}")
+        raise UnavailableError(f"mmdebstrap cannot make {debian.suite} for {debian.architecture}: {told}")
     stamp.write_text(identity)
     return place / "root"
+
+
+def _made(command: list[str]) -> str | None:
+    """Run mmdebstrap; what it said where it failed."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, said = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # what it has started as well
+        process.communicate()
+        return f"it took more than {_SECONDS} s"
+    return said[-300:] if process.returncode else None
 
 
 def _mirror() -> str:

@@ -250,9 +250,11 @@ def test_a_board(name: str, bundle: Path, recording: Path, wheel: Path, expected
 
 
 def test_enough_boards_were_tested() -> None:
-    """A mirror of Debian that is out of order is no fault of ours, but not a proof either."""
-    machines = {BOARDS[name].debian.machine for name in TESTED}
-    if machines != {board.debian.machine for board in BOARDS.values()}:
+    """Every engine on every machine: a mirror out of order is no fault of ours, but not a proof either."""
+    kept = sum(file.lstat().st_size for file in roots.cache().rglob("*") if not file.is_dir())
+    print(f"\n{len(TESTED)} of {len(BOARDS)} boards; what is kept of them takes {kept / 1e6:.0f} MB")
+    ways = {(board.debian.machine, board.engine) for board in BOARDS.values()}
+    if {(BOARDS[name].debian.machine, BOARDS[name].engine) for name in TESTED} != ways:
         not_tested(f"Of the boards only {', '.join(sorted(TESTED)) or 'none'} were tested.")
 
 

@@ -180,3 +180,28 @@ def test_the_same_bytes_for_each_machine_again(tmp_path: Path) -> None:
     assert names == sorted(f"m-{machine}.so" for machine in boards.MACHINES)
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_what_would_overrun_the_stack_is_not_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """wasm2c bounds how deep calls nest, not what each takes."""
+    count = 3000
+    locals_ = " ".join("(local i64)" for _ in range(count))
+    sums = " ".join(f"(local.set {i + 1} (i64.load offset={8 * i} (local.get 0)))" for i in range(count))
+    uses = " ".join(f"(i64.store offset={8 * i} (local.get 0) (local.get {i + 1}))" for i in range(count))
+    text = f"""(module (memory (export "memory") 1) {ALLOC.format("i32.const 8")}
+      (func $deep (param i32) {locals_} {sums} (call $deep (local.get 0)) {uses})
+      {RUN.format("(call $deep (i32.const 8)) i32.const 8")})"""
+    (tmp_path / "deep.wasm").write_bytes(wasmtime.wat2wasm(text))
+    assert boards.main(["--module", str(tmp_path / "deep.wasm"), HERE]) == 1
+    assert "deep.wasm has a function that takes more than 8192 bytes of the stack" in capsys.readouterr().err
+    assert not (tmp_path / f"deep-{HERE}.so").exists()
+
+
+def test_calls_without_end_trap(context: Context, tmp_path: Path) -> None:
+    text = f"""(module (memory (export "memory") 1) {ALLOC.format("i32.const 8")}
+      (func $deep (param i32) (call $deep (local.get 0)) (i32.store (local.get 0) (i32.const 1)))
+      {RUN.format("(call $deep (i32.const 8)) i32.const 8")})"""
+    name = made(tmp_path, text)
+    node = Wasm(module=name).open(context)
+    with pytest.raises(NodeError, match="trapped in labous_run: Call stack exhausted"):
+        middle.through([node], [middle.at(0, audio=np.zeros(8, np.float32))])

@@ -265,6 +265,20 @@ def test_check_refuses_bad_golden_vectors(
     assert why in capsys.readouterr().err
 
 
+def test_check_refuses_golden_vectors_that_do_not_inflate(
+    bundle_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = bundle_path / "golden/golden.npz"
+    np.savez_compressed(path, **dict(np.load(path)))
+    content = bytearray(path.read_bytes())
+    names = len(content[: content.index(b".npy")]) + 4
+    content[names + 20 : names + 60] = b"\xff" * 40
+    path.write_bytes(content)
+    bundles.write_checksums(bundle_path)
+    assert cli.main(["check", "--bundle", str(bundle_path)]) == 1
+    assert "golden/golden.npz cannot be read" in capsys.readouterr().err
+
+
 def test_check_without_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check"]) == 0
     assert "The mel module is right" in capsys.readouterr().out

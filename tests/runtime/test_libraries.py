@@ -135,3 +135,10 @@ def test_where_no_engine_is_the_machines_own_way_is_told(
         monkeypatch.setattr(models.engine_named(name), "is_installed", lambda: False)
     with pytest.raises(EngineError, match=told):
         models.choose_engine(dict.fromkeys(kinds, b""))
+
+
+def test_a_table_that_lies_beyond_all_numbers_is_no_library() -> None:
+    header = bytearray(64)
+    header[:5], header[32:40], header[54:58] = b"\x7fELF\x02", b"\xff" * 8, b"\x38\x00\x01\x00"
+    with pytest.raises(EngineError, match="it is not a whole library"):
+        libraries.load(bytes(header), "stranger.so")

@@ -178,6 +178,20 @@ def test_javascript_detects_what_the_wheel_does(
 
 
 @pytest.mark.parametrize("bundle", ["small"], indirect=True)
+def test_javascript_takes_no_overlap_that_does_not_end(bundle: Bundle, model_wasm: Path, tmp_path: Path) -> None:
+    with_node(bundle.path, model_wasm)
+    program, samples = tmp_path / "detect.mjs", tmp_path / "r.f32"
+    program.write_text(JAVASCRIPT % json.dumps((EXAMPLES / "browser" / "bundle.mjs").as_uri()), encoding="utf-8")
+    np.zeros(3 * listening.WINDOW, np.float32).tofile(samples)
+    for overlap in (int(bundle.frontend.window_seconds), -1, "much"):
+        done = run("node", program, bundle.path, model_wasm, samples, json.dumps({"overlap": overlap}))
+        assert done.returncode != 0 and f"an overlap of {overlap} s is not at least 0" in done.stderr
+    samples.write_bytes(b"")
+    done = run("node", program, bundle.path, model_wasm, samples, "{}")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("bundle", ["small"], indirect=True)
 def test_javascript_refuses_what_is_damaged(bundle: Bundle, model_wasm: Path, tmp_path: Path) -> None:
     other = shutil.copytree(bundle.path, tmp_path / "bundle")
     (other / "labels.csv").write_bytes((other / "labels.csv").read_bytes().replace(b"Gull", b"Bull"))

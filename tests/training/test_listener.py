@@ -132,6 +132,13 @@ def test_several_recordings(program: Path, bundle: Bundle, tmp_path: Path) -> No
     compare(done.stdout, [line for path in paths for line in wheel_lines(bundle, path)])
 
 
+def test_a_file_whose_name_is_a_dash(program: Path, bundle: Bundle, tmp_path: Path) -> None:
+    path = write(tmp_path / "-", sound(2 * WINDOW))
+    done = run(program, "./-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    compare(done.stdout.replace('"-"', json.dumps(str(path))), wheel_lines(bundle, path))
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"), [("", "<i2"), (":2", "<i2"), (":1:s16le", "<i2"), (":2:s32le", "<i4"), (":3:f32le", "<f4")]
 )

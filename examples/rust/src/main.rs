@@ -14,7 +14,12 @@ use anyhow::{Context, Result, bail, ensure};
 use bundle::Bundle;
 use mel::Mel;
 use model::Model;
-use std::{env, process::ExitCode, str::FromStr};
+use std::{
+    env,
+    io::{self, Write},
+    process::{self, ExitCode},
+    str::FromStr,
+};
 
 struct Options {
     model: String,
@@ -77,7 +82,7 @@ fn analyze(bundle: &Bundle, mel: &mut Mel, model: &Model, path: &str, told: &Opt
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a])); // stable: of equals, the first label
         order.retain(|&i| scores[i] >= told.min_score.unwrap_or(bundle.labels[i].threshold));
         for &i in order.iter().take(told.top_n) {
-            println!(
+            let line = format!(
                 r#"{{"recording": {}, "start": {}, "end": {}, {}, "score": {}}}"#,
                 text::json(&text::path(path)),
                 seconds(start),
@@ -85,6 +90,10 @@ fn analyze(bundle: &Bundle, mel: &mut Mel, model: &Model, path: &str, told: &Opt
                 bundle.labels[i].json,
                 text::number(f64::from(scores[i])),
             );
+            match writeln!(io::stdout(), "{line}") {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => process::exit(0), // whoever reads has enough
+                written => written?,
+            }
         }
     }
     Ok(())

@@ -27,7 +27,8 @@ _MAX_FILES = 1000
 _MAX_CHECKSUM_BYTES = 2**20
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _AGAIN = "fetch the bundle again"
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+"""What reading a damaged .zip or .npz raises."""
 
 
 def read_files(path: Path) -> dict[str, bytes]:
@@ -131,7 +132,7 @@ def _open(path: Path) -> Iterator[_Source]:
     else:
         try:
             archive = zipfile.ZipFile(path)
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise BundleError(
                 f"{_where(path)} is not a directory and not a readable .zip ({error}); {_AGAIN}."
             ) from error
@@ -210,7 +211,7 @@ class _Zip:
         try:
             with self._archive.open(member) as file:
                 return _read_all(file, name, member.file_size, limit, self._path)
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise BundleError(f"{_where(self._path)}: {name} is damaged ({error}); {_AGAIN}.") from error
 
 

@@ -21,7 +21,7 @@ from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
 from labous.manifest import Manifest, ModelFile, Native, NativeFile
 from labous.mel import MelEngine, MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, compiled
-from labous.models import Library, Model, ModelFiles, choose_engine, engine_named, open_model
+from labous.models import Library, Model, ModelFiles, alternative, choose_engine, engine_named, open_model
 
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
 
@@ -174,12 +174,15 @@ class Bundle:
             has = ", ".join(self.manifest.models)
             raise BundleError(f"Bundle {str(self.path)!r} has no {self.precision} model; it has: {has}.")
         files, file = self.model_files(self.precision), described.file
+        other = None
         try:
             engine = choose_engine(files, self._engine)
+            other = None if self._engine else alternative(files, engine)
             file = self._file_of(engine_named(engine).READS, described)
             model = open_model(files, engine)
         except EngineError as error:
-            raise EngineError(f"{file}: {error}") from error
+            hint = f"; {other} may run it: --engine {other}" if other else ""
+            raise EngineError(f"{file}: {error}{hint}") from error
         for side, shape, dtype, tensor in (
             ("input", model.input_shape, model.input_dtype, described.input),
             ("output", model.output_shape, model.output_dtype, described.output),

@@ -83,7 +83,7 @@ def _is_whole(content: bytes) -> bool:
             place, length = struct.unpack_from("<8xQ16xQ" if wide else "<4xI8xI", content, table + n * size)
             if place + length > len(content):
                 return False
-    except struct.error:
+    except (struct.error, OverflowError):
         return False
     return True
 

@@ -45,8 +45,11 @@ static int listen_to(const options *o, char **paths) {
                   labous_hear_name(), words_dataset);
   for (int i = 0; i < count; i++) {
     char *const path = (o->paths ? paths : only)[i];
+    const bool standard = strcmp(path, "-") == 0; // ./- is a file
     if (*path) text_path(path);
-    if (!recording_open(&r, path, o->is_raw ? &o->raw : NULL, labous_hear_sample_rate()) || !heard(d, &r)) bad++;
+    if (!recording_open(&r, standard ? NULL : path, o->is_raw ? &o->raw : NULL, labous_hear_sample_rate()) ||
+        !heard(d, &r))
+      bad++;
     recording_close(&r);
   }
   if (bad) text_complain("%d of %d recordings could not be analyzed.", bad, count);

@@ -16,20 +16,20 @@ static bool failed(const recording *r) {
 
 bool recording_open(recording *r, const char *path, const sample_format *raw, int32_t rate) {
   struct stat about;
-  *r = (recording){.name = path, .lowest = INFINITY, .highest = -INFINITY};
-  r->file = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-  if (r->file < 0 && errno == ENOENT) return text_refuse(path, "does not exist; check the path.");
+  *r = (recording){.name = path ? path : "-", .lowest = INFINITY, .highest = -INFINITY};
+  r->file = path ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+  if (r->file < 0 && errno == ENOENT) return text_refuse(r->name, "does not exist; check the path.");
   if (r->file < 0 || fstat(r->file, &about) != 0) return failed(r);
-  if (S_ISDIR(about.st_mode)) return text_refuse(path, "is a folder; give a file.");
+  if (S_ISDIR(about.st_mode)) return text_refuse(r->name, "is a folder; give a file.");
   r->passing = !S_ISREG(about.st_mode);
-  if (!r->passing && about.st_size == 0) return text_refuse(path, "is empty; fetch it again.");
+  if (!r->passing && about.st_size == 0) return text_refuse(r->name, "is empty; fetch it again.");
   r->promised = -1;
   if (raw)
     r->format = *raw;
   else if (!wave_header(r, rate))
     return false;
   if (r->format.rate != rate)
-    return text_refuse(path, "has a sample rate of %d Hz, and this program hears %d Hz; " WAVE_CONVERT ".",
+    return text_refuse(r->name, "has a sample rate of %d Hz, and this program hears %d Hz; " WAVE_CONVERT ".",
                        (int)r->format.rate, (int)rate, (int)rate);
   if (!r->passing && (r->begin = lseek(r->file, 0, SEEK_CUR)) < 0) return failed(r);
   return true;

@@ -30,7 +30,7 @@ typedef struct recording {
   unsigned char buffer[RECORDING_BLOCK];
 } recording;
 
-/* Opens a path, or standard input where it is "-". `raw` is the format of samples without a header, or null for WAV. Each
+/* Opens a path, or standard input where it is null. `raw` is the format of samples without a header, or null for WAV. Each
  * of these functions says on standard error why it refuses, and then gives false, or -1. */
 bool recording_open(recording *recording, const char *path, const sample_format *raw, int32_t rate);
 

@@ -8,7 +8,6 @@ import io
 import platform
 import sys
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 import labous
 from labous import libraries
+from labous.archive import ZIP_ERRORS
 from labous.bundle import Bundle
 from labous.errors import BundleError, EngineError
 from labous.mel.compiled import WASMTIME_MACHINES, import_wasmtime
@@ -130,7 +130,7 @@ def _golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(bundle.files[name]), allow_pickle=False) as archive:
             golden = {key: archive[key] for key in shapes}
-    except (KeyError, ValueError, OSError, MemoryError, zipfile.BadZipFile) as error:
+    except (KeyError, MemoryError, *ZIP_ERRORS) as error:
         raise BundleError(f"{name} cannot be read ({error}); export the bundle again.") from error
     n = len(golden["samples"]) if golden["samples"].ndim else 0
     for key, (dtype, shape) in shapes.items():

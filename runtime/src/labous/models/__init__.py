@@ -180,6 +180,12 @@ def choose_engine(kinds: Mapping[str, object], name: str | None = None) -> str:
     )
 
 
+def alternative(kinds: Mapping[str, object], name: str) -> str | None:
+    """The engine that comes next where one refuses the model; None if there is none."""
+    after = ENGINES[ENGINES.index(name) + 1 :]
+    return next((candidate for candidate in after if hindrance(candidate, kinds) is None), None)
+
+
 def open_model(files: bytes | Mapping[str, object], engine: str | None = None, threads: int = 1) -> Model:
     """Prepare a model for predictions.
 
