@@ -305,3 +305,13 @@ def test_a_model_that_its_engine_refuses_is_named(engine: str, file: str, tmp_pa
     write_checksums(place)
     with pytest.raises(EngineError, match=rf"^{re.escape(file)}: .*refuses the model"):
         _ = labous.load(place, engine=engine).model
+
+
+def test_the_next_engine_is_named_where_the_first_refuses(tmp_path: Path) -> None:
+    place = bundles.write_bundle(tmp_path / "bundle")
+    (place / "model.tflite").write_bytes(b"no model")
+    write_checksums(place)
+    with pytest.raises(EngineError, match=r"refuses the model.*; onnxruntime may run it: --engine onnxruntime$"):
+        _ = labous.load(place).model
+    with pytest.raises(EngineError, match=r"refuses the model(?!.*may run it)"):
+        _ = labous.load(place, engine="litert").model
