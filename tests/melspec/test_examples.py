@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,9 @@ from front_ends import PLAIN
 
 from labous.mel import MelSpectrogram, WasmEngine
 from melspec_cpp import build
+from tests import crates
 
 EXAMPLES = build.HERE / "examples"
-KEPT = build.HERE.parent / "build" / "examples"  # crates take minutes to compile
 SAMPLES = (0.1 * np.random.default_rng(5).standard_normal(32_000)).astype(np.float32)
 ALL = ["node", "c", pytest.param("rust", marks=pytest.mark.slow)]
 
@@ -28,17 +27,10 @@ def run(command: Sequence[object], **options: object) -> subprocess.CompletedPro
     return subprocess.run(words, capture_output=True, text=True, check=False, **{"timeout": 60, **options})
 
 
-def unavailable(tool: str, reason: str) -> None:
-    """Skips with the reason, or fails where LABOUS_REQUIRE_<tool>=1 asks for it."""
-    if os.environ.get(f"LABOUS_REQUIRE_{tool}") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def node(built: dict[str, build.Target]) -> list[object]:
     if shutil.which("node") is None:
-        unavailable("NODE", "node is not installed")
+        crates.unavailable("NODE", "node is not installed")
     return ["node", EXAMPLES / "node.mjs", built["wasm"].path]
 
 
@@ -55,19 +47,7 @@ def c(built: dict[str, build.Target], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def rust(built: dict[str, build.Target]) -> list[object]:
-    if shutil.which("cargo") is None:
-        unavailable("RUST", "cargo is not installed")
-    # A copy, for cargo writes its lock file beside the manifest; kept, so that a second run needs no network.
-    source = shutil.copytree(
-        EXAMPLES / "rust", KEPT / "rust", ignore=shutil.ignore_patterns("Cargo.lock", "target"), dirs_exist_ok=True
-    )
-    options = {"cwd": source, "env": {**os.environ, "CARGO_TARGET_DIR": str(KEPT / "target")}, "timeout": 1200}
-    done = run(["cargo", "fetch", "--quiet"], **options)
-    if done.returncode != 0:
-        unavailable("RUST", "cargo cannot get the crates: " + done.stderr.rpartition("error: ")[2].partition("\n")[0])
-    done = run(["cargo", "build", "--quiet", "--offline"], **options)
-    assert done.returncode == 0, done.stderr
-    return [KEPT / "target" / "debug" / "melspec-example", built["wasm"].path]
+    return [crates.program(EXAMPLES / "rust", "melspec-example"), built["wasm"].path]
 
 
 @pytest.mark.parametrize("language", ALL)

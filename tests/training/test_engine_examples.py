@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,13 +19,13 @@ import soundfile
 
 from labous import Bundle
 from labous.archive import write_checksums
+from tests import crates
 from tests.training import engine_bundles, listening
 from tests.training.export_fixtures import needs
 from training.aot.build import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-KEPT = ROOT / "build" / "examples"  # crates take minutes to compile; the tests of other examples keep theirs here
 NETWORK = pytest.param("network", marks=[pytest.mark.slow, pytest.mark.tensorflow])
 SAID = re.compile(r"^(\w+): at most (\S+) from the golden windows, (\S+) is allowed$", re.MULTILINE)
 
@@ -39,13 +38,6 @@ def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
         encoding="utf-8",
         **{"timeout": 120, **options},
     )
-
-
-def unavailable(tool: str, reason: str) -> None:
-    """Skips with the reason, or fails where LABOUS_REQUIRE_<tool>=1 asks for it."""
-    if os.environ.get(f"LABOUS_REQUIRE_{tool}") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +65,7 @@ def with_tflite_micro(precision: str, bundle: Path, model: Path) -> list[object]
 
 def with_node(bundle: Path, model: Path) -> list[object]:
     if shutil.which("node") is None:
-        unavailable("NODE", "the example for Node is not tested: node is not installed")
+        crates.unavailable("NODE", "the example for Node is not tested: node is not installed")
     return ["node", EXAMPLES / "browser" / "golden.mjs", bundle, model]
 
 
@@ -242,7 +234,7 @@ def browsed(url: str, place: Path) -> list[str]:
     """The lines that the driver leaves on its page, in Chromium."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        unavailable("BROWSER", "the page is not tested in a browser: there is no chromium here")
+        crates.unavailable("BROWSER", "the page is not tested in a browser: there is no chromium here")
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--virtual-time-budget=60000")
     done = run(program, *flags, f"--user-data-dir={place / 'profile'}", "--dump-dom", f"{url}{place / 'driver.html'}")
     found = re.search(r'<pre id="seen">(.*)done</pre>', done.stdout, re.DOTALL)
@@ -279,19 +271,7 @@ def test_the_page(bundle: Bundle, model_wasm: Path, served: str, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def rust() -> Path:
-    if shutil.which("cargo") is None:
-        unavailable("RUST", "the example in Rust is not tested: cargo is not installed")
-    source = shutil.copytree(
-        EXAMPLES / "rust", KEPT / "analyze", ignore=shutil.ignore_patterns("Cargo.lock", "target"), dirs_exist_ok=True
-    )
-    options = {"cwd": source, "env": {**os.environ, "CARGO_TARGET_DIR": str(KEPT / "target")}, "timeout": 2400}
-    done = run("cargo", "fetch", "--quiet", **options)
-    if done.returncode != 0:
-        told = done.stderr.rpartition("error: ")[2].partition("\n")[0]
-        unavailable("RUST", f"the example in Rust is not tested: cargo cannot get the crates: {told}")
-    done = run("cargo", "build", "--quiet", "--offline", **options)
-    assert done.returncode == 0, done.stderr
-    return KEPT / "target" / "debug" / "analyze-example"
+    return crates.program(EXAMPLES / "rust", "analyze-example")
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from labous import Bundle
 from labous.errors import LabousError
 from labous.mel import MelSpectrogram
 from melspec_cpp import build as mel_build
+from tests import crates
 from tests.runtime import bundles
 from tests.training import listening
 from training.aot import __main__ as command
@@ -32,7 +32,6 @@ from training.aot.tell import tell
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "outputs" / "bundle"
 EXAMPLES = HERE / "examples"
-KEPT = ROOT / "build" / "examples"  # crates take minutes to compile; tests/melspec/test_examples.py keeps its own here
 NOT_OPENED, NOT_FINITE = -19, -24
 
 
@@ -178,33 +177,15 @@ def run(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def unavailable(tool: str, reason: str) -> None:
-    if os.environ.get(f"LABOUS_REQUIRE_{tool}") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def host(language: str) -> list[object]:
     """How a host is started."""
     if language == "python":
         return [sys.executable, EXAMPLES / "hear.py"]
     if language == "node":
         if shutil.which("node") is None:
-            unavailable("NODE", "hear.wasm in Node is not tested: node is not installed")
+            crates.unavailable("NODE", "hear.wasm in Node is not tested: node is not installed")
         return ["node", EXAMPLES / "hear.mjs"]
-    if shutil.which("cargo") is None:
-        unavailable("RUST", "hear.wasm in Rust is not tested: cargo is not installed")
-    source = shutil.copytree(
-        EXAMPLES / "rust", KEPT / "hear", ignore=shutil.ignore_patterns("Cargo.lock", "target"), dirs_exist_ok=True
-    )
-    options = {"cwd": source, "env": {**os.environ, "CARGO_TARGET_DIR": str(KEPT / "target")}, "timeout": 1200}
-    done = run("cargo", "fetch", "--quiet", **options)
-    if done.returncode != 0:
-        told = done.stderr.rpartition("error: ")[2].partition("\n")[0]
-        unavailable("RUST", f"hear.wasm in Rust is not tested: cargo cannot get the crates: {told}")
-    done = run("cargo", "build", "--quiet", "--offline", **options)
-    assert done.returncode == 0, done.stderr
-    return [KEPT / "target" / "debug" / "hear-example"]
+    return [crates.program(EXAMPLES / "rust", "hear-example")]
 
 
 @pytest.mark.parametrize("language", ["python", "node", pytest.param("rust", marks=pytest.mark.slow)])
