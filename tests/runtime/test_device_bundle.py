@@ -18,6 +18,7 @@ import soundfile
 import soxr
 
 import labous
+from labous import models
 from labous.archive import write_checksums
 from labous.errors import EngineError
 from labous.mel import wasm
@@ -315,3 +316,11 @@ def test_the_next_engine_is_named_where_the_first_refuses(tmp_path: Path) -> Non
         _ = labous.load(place).model
     with pytest.raises(EngineError, match=r"refuses the model(?!.*may run it)"):
         _ = labous.load(place, engine="litert").model
+
+
+def test_no_other_engine_is_loaded_where_the_first_does(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    hindrance = models.hindrance
+    monkeypatch.setattr(models, "hindrance", lambda name, kinds: asked.append(name) or hindrance(name, kinds))
+    assert labous.load(bundle_path).model.n_labels > 0
+    assert asked == ["litert"]

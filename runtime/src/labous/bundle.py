@@ -21,7 +21,7 @@ from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
 from labous.manifest import Manifest, ModelFile, Native, NativeFile
 from labous.mel import MelEngine, MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, compiled
-from labous.models import Library, Model, ModelFiles, alternative, choose_engine, engine_named, open_model
+from labous.models import Library, Model, ModelFiles, alternative, choose_engine, engine_named
 
 __all__ = ["Bundle", "Label", "load", "write_checksums"]
 
@@ -174,13 +174,15 @@ class Bundle:
             has = ", ".join(self.manifest.models)
             raise BundleError(f"Bundle {str(self.path)!r} has no {self.precision} model; it has: {has}.")
         files, file = self.model_files(self.precision), described.file
-        other = None
+        name = None
         try:
-            engine = choose_engine(files, self._engine)
-            other = None if self._engine else alternative(files, engine)
-            file = self._file_of(engine_named(engine).READS, described)
-            model = open_model(files, engine)
+            name = choose_engine(files, self._engine)
+            engine = engine_named(name)
+            file = self._file_of(engine.READS, described)
+            model = engine.open_model(dict(files)[engine.READS], threads=1)
         except EngineError as error:
+            # looked for only now: each engine that is asked about is loaded
+            other = None if name is None or self._engine else alternative(files, name)
             hint = f"; {other} may run it: --engine {other}" if other else ""
             raise EngineError(f"{file}: {error}{hint}") from error
         for side, shape, dtype, tensor in (
