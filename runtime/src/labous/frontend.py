@@ -75,13 +75,13 @@ class Frontend:
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels"):
-            self._set(name, self._integer(name))
+            self._set(name, checked_integer(name, getattr(self, name)))
         for name in ("window_seconds", "power", "f_min", "f_max", "amin", "db_offset", "db_scale"):
-            self._set(name, self._number(name))
+            self._set(name, checked_number(name, getattr(self, name)))
         if self.ref not in _REFS:
-            self._set("ref", self._number("ref"))
+            self._set("ref", checked_number("ref", self.ref))
         if self.top_db is not None:
-            self._set("top_db", self._number("top_db"))
+            self._set("top_db", checked_number("top_db", self.top_db))
         if not isinstance(self.center, bool):
             raise FrontendError(f"Front end: center is {shown(self.center)}; write true or false.")
         for name, allowed in (
@@ -132,19 +132,6 @@ class Frontend:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _integer(self, name: str) -> int:
-        value = getattr(self, name)
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole or abs(value) > _LARGEST:
-            raise FrontendError(f"Front end: {name} is {shown(value)}; write a whole number up to {_LARGEST}.")
-        return int(value)
-
-    def _number(self, name: str) -> float:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-            raise FrontendError(f"Front end: {name} is {shown(value)}; write a finite number.")
-        return float(value)
-
     @property
     def window_samples(self) -> int:
         """Samples in one window."""
@@ -159,6 +146,21 @@ class Frontend:
         """Frames that n_samples give: librosa's count, 0 where not one frame fits."""
         padded = n_samples + (2 * (self.n_fft // 2) if self.center else 0)
         return 0 if padded < self.n_fft else 1 + (padded - self.n_fft) // self.hop_length
+
+    @property
+    def longest_frame(self) -> int:
+        """Samples of a frame."""
+        return self.n_fft
+
+    @property
+    def mel_shape(self) -> tuple[int, ...]:
+        """Of what the front end gives for a window: [n_mels, n_frames]."""
+        return (self.n_mels, self.n_frames)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Of the model's input."""
+        return (1, self.n_mels, self.n_frames, 1)
 
     @property
     def frames_are_local(self) -> bool:
@@ -176,12 +178,44 @@ class Frontend:
         Raises:
             FrontendError: a key is unknown or missing, or a value impossible.
         """
-        known = [f.name for f in dataclasses.fields(cls)]
-        unknown = sorted(set(constants) - set(known))
-        missing = [name for name in known if name not in constants]
-        if unknown:
-            told = ", ".join(shown(name)[1:-1] for name in unknown[:5])
-            raise FrontendError(f"Front end: unknown constant {told}; known are {', '.join(known)}.")
-        if missing:
-            raise FrontendError(f"Front end: {', '.join(missing)} missing; every constant must be written down.")
-        return cls(**constants)
+        return cls(**constants_of(cls, constants))
+
+
+def checked_integer(name: str, value: Any) -> int:
+    """A constant that is a whole number of at most 32 bits.
+
+    Raises:
+        FrontendError: it is not.
+    """
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or abs(value) > _LARGEST:
+        raise FrontendError(f"Front end: {name} is {shown(value)}; write a whole number up to {_LARGEST}.")
+    return int(value)
+
+
+def checked_number(name: str, value: Any) -> float:
+    """A constant that is a finite number.
+
+    Raises:
+        FrontendError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise FrontendError(f"Front end: {name} is {shown(value)}; write a finite number.")
+    return float(value)
+
+
+def constants_of(kind: type, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """The constants of a dataclass, each of them and no other.
+
+    Raises:
+        FrontendError: a key is unknown or missing.
+    """
+    known = [f.name for f in dataclasses.fields(kind)]
+    unknown = sorted(set(constants) - set(known), key=str)
+    missing = [name for name in known if name not in constants]
+    if unknown:
+        told = ", ".join(shown(name)[1:-1] for name in unknown[:5])
+        raise FrontendError(f"Front end: unknown constant {told}; known are {', '.join(known)}.")
+    if missing:
+        raise FrontendError(f"Front end: {', '.join(missing)} missing; every constant must be written down.")
+    return dict(constants)
