@@ -105,7 +105,7 @@ class NativeLaw:
             raise EngineError(_FAULTY_BYTES)
 
     def run(self, samples: np.ndarray) -> np.ndarray:
-        """float32 ``frontend.mel_shape`` from float32 [window_samples]; errors as :class:`labous.mel.MelSpectrogram`."""
+        """float32 ``mel_shape`` from float32 [window_samples]; errors as of :class:`~labous.mel.MelSpectrogram`."""
         samples = float32_window(samples, self.frontend)
         floats = _inputs(self.frontend)[0]
         out = np.empty((len(self.frontend.shifts), floats), np.float32)
@@ -161,7 +161,7 @@ class WasmLaw:
             self._addresses.append(engine.allocate(room))
 
     def run(self, samples: np.ndarray) -> np.ndarray:
-        """float32 ``frontend.mel_shape`` from float32 [window_samples]; errors as :class:`labous.mel.MelSpectrogram`."""
+        """float32 ``mel_shape`` from float32 [window_samples]; errors as of :class:`~labous.mel.MelSpectrogram`."""
         samples = float32_window(samples, self.frontend)
         self._check_open()
         into, out = self._addresses
