@@ -33,30 +33,32 @@ inline Vec magnitude(Vec x) {
   return reinterpret_cast<Vec>(reinterpret_cast<VecBits>(x) & 0x7fffffffffffffff);
 }
 
-// The smallest and the largest of the samples.
+// The smallest and the largest of the samples, compared as integers of the same order: vectors of floats take subnormal
+// numbers for 0 on some boards.
 void extremes(const float *samples, int32_t n, double *low, double *high) {
-  constexpr int kMany = 16;
-  typedef float Many __attribute__((vector_size(4 * kMany), aligned(4), may_alias));
-  float least = samples[0], most = samples[0];
-  int32_t i = 0;
-  if (n >= kMany) {
-    Many down = *reinterpret_cast<const Many *>(samples), up = down;
-    for (; i <= n - kMany; i += kMany) {
-      const Many x = *reinterpret_cast<const Many *>(samples + i);
-      down = x < down ? x : down;
-      up = x > up ? x : up;
-    }
-    for (int lane = 0; lane < kMany; ++lane) {
-      least = down[lane] < least ? down[lane] : least;
-      most = up[lane] > most ? up[lane] : most;
-    }
+  constexpr int kMany = 8;
+  typedef int32_t Many __attribute__((vector_size(4 * kMany), aligned(4), may_alias));
+  const auto ordered = [](auto bits) { return bits ^ ((bits >> 31) & 0x7fffffff); };
+  const auto value = [&](int32_t key) {
+    const int32_t bits = ordered(key);
+    float number;
+    __builtin_memcpy(&number, &bits, sizeof number);
+    return static_cast<double>(number);
+  };
+  // There are at least as many: a frame is longer. The last ones may be seen twice.
+  Many least = ordered(*reinterpret_cast<const Many *>(samples)), most = least;
+  for (int32_t i = kMany; i < n; i += kMany) {
+    const Many x = ordered(*reinterpret_cast<const Many *>(samples + (i <= n - kMany ? i : n - kMany)));
+    least = x < least ? x : least;
+    most = x > most ? x : most;
   }
-  for (; i < n; ++i) {
-    least = samples[i] < least ? samples[i] : least;
-    most = samples[i] > most ? samples[i] : most;
+#pragma clang loop unroll(disable)
+  for (int lane = 1; lane < kMany; ++lane) {
+    least[0] = least[lane] < least[0] ? least[lane] : least[0];
+    most[0] = most[lane] > most[0] ? most[lane] : most[0];
   }
-  *low = least;
-  *high = most;
+  *low = value(least[0]);
+  *high = value(most[0]);
 }
 
 bool within(double value, double least, double most) { return value >= least && value <= most; }
