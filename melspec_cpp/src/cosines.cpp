@@ -7,7 +7,8 @@
 //             transform of U[n] = e^(pi i n / 2M) (d[n] - i d[M - n]) / 2, and v[2i] + i v[2i + 1] that of
 //             U[n] + U[n + H] + i e^(2 pi i n / M) (U[n] - U[n + H]), n < H, where U[n + H] is U[H - n] conjugated.
 //
-// The complex transforms are of the conjugates, radix-4 decimation in frequency, in place. Lanes are frames.
+// That transform has the other sign: it is made of the usual one by exchanging real and imaginary parts, of what goes in
+// and of what comes out. Radix-4 decimation in frequency, in place. Lanes are frames.
 #include "cosines.h"
 
 #include "butterflies.h"
@@ -28,8 +29,6 @@ inline Complex times(Complex a, Cosines::Number b) {
   const Vec re = all(b.re), im = all(b.im);
   return {a.re * re - a.im * im, a.re * im + a.im * re};
 }
-
-inline Complex conjugate(Complex a) { return {a.re, -a.im}; }
 
 // Columns n ... n + kLanes - 1 of kLanes frames: a vector of neighbours each, which become a vector of frames each.
 inline void turn_around(const Vec *neighbours, Vec *to) {
@@ -75,7 +74,7 @@ MELSPEC_COLD void Cosines::prepare() {
   for (int length = n_fft; length > kLast; length /= 2)
     for (int n = 1; n <= length / 16; ++n, ++turn) {
       const Number near = turn_of(n, length), far = turn_of(length / 8 - n, length), both = turn_of(4 * n, length);
-      turn->near = {near.re / 2, near.im / 2};
+      turn->near = {near.im / 2, -near.re / 2};
       turn->far = {far.re / 2, -far.im / 2};
       turn->both = {-both.im, both.re};
     }
@@ -91,7 +90,7 @@ MELSPEC_COLD void Cosines::prepare() {
   fill_orders(order);
 }
 
-void Cosines::real_spectra(const float *const *frames, double low, Vec *spectrum) const {
+void Cosines::real_spectra(const float *const *frames, double low, int most, Vec *spectrum) const {
   fold(frames, low);
   const Turns *turn = turns;
   const Number *w = twiddles;
@@ -99,7 +98,7 @@ void Cosines::real_spectra(const float *const *frames, double low, Vec *spectrum
   for (int length = n_fft; length > kLast; length /= 2, stride *= 2) {
     const int points = length / 8;
     split(length, turn);
-    transform(points, w, stride, spectrum);
+    transform(points, w, stride, most, spectrum);
     turn += points / 2;
     if (points > 8) w += 3 * points / 4;
   }
@@ -142,20 +141,21 @@ void Cosines::split(int length, const Turns *turn) const {
     return a - b;
   };
   const Vec d0 = difference(0), dh = difference(h) * all(0x1.6a09e667f3bcdp-1);  // sqrt(1/2)
-  work[0] = {d0 + dh, dh - d0};
+  work[0] = {d0 - dh, d0 + dh};
   for (int n = 1; 2 * n <= h; ++n, ++turn) {
     const Vec a = difference(n), b = difference(m - n);
     // in the middle the two pairs are one
     const Vec c = 2 * n < h ? difference(h - n) : a, d = 2 * n < h ? difference(h + n) : b;
-    const Complex near = times(Complex{a, -b}, turn->near), far = times(Complex{c, d}, turn->far);
+    const Complex near = times(Complex{b, a}, turn->near), far = times(Complex{c, d}, turn->far);
     const Complex sum = near + far, rest = times(near - far, turn->both);
-    work[h - n] = sum - rest;
-    work[n] = conjugate(sum + rest);
+    work[h - n] = {rest.im - sum.im, sum.re - rest.re};
+    work[n] = {sum.im + rest.im, sum.re + rest.re};
   }
 }
 
-// The complex transform of the first `points` of work, whose outputs belong to the odd ones of every `stride` bins.
-void Cosines::transform(int points, const Number *w, int stride, Vec *spectrum) const {
+// The complex transform of the first `points` of work, whose outputs belong to the odd ones of every `stride` bins; none
+// need be written above bin `most`.
+void Cosines::transform(int points, const Number *w, int stride, int most, Vec *spectrum) const {
   Complex *const end = work + points;
   int length = points;
   for (; length > 8; w += 9 * length / 8, length /= 4) {  // past the factors of this length and of half of it
@@ -174,20 +174,21 @@ void Cosines::transform(int points, const Number *w, int stride, Vec *spectrum) 
   }
   const int blocks = points / length;
   const uint16_t *k = order_of(order, blocks);
-  // Output i is v[2i] - i v[2i + 1], i the output's number and the imaginary unit.
   Vec *const first = spectrum + stride, *const behind = spectrum + (8 * points - 1) * stride;
   const auto up = [&](int i, Complex y) {
     Vec *to = first + 8 * i * stride;
-    to[0] = y.re;
-    to[4 * stride] = -y.im;
+    to[0] = y.im;
+    to[4 * stride] = y.re;
   };
   const auto down = [&](int i, Complex y) {
     Vec *to = behind - 8 * i * stride;
-    to[0] = y.re;
-    to[-4 * stride] = -y.im;
+    to[0] = y.im;
+    to[-4 * stride] = y.re;
   };
   for (Complex *z = work; z < end; z += length, ++k) {
     const int at = *k / 4;
+    // the lowest bin upwards, and the lowest downwards
+    if ((8 * at + 1) * stride > most && (8 * (blocks - at) - 5) * stride > most) continue;
     if (length == 4) {
       const Four y = transform4(z[0], z[1], z[2], z[3]);
       up(at, y.y0);

@@ -31,14 +31,14 @@ struct Cosines {
   void allocate_work(Arena &arena, int n_fft);
   void prepare();
 
-  // spectrum[k], 0 <= k <= n_fft / 2, lane by lane: the real part of bin k of the windowed frames[lane], [n_fft], each
-  // less `low`.
-  void real_spectra(const float *const *frames, double low, Vec *spectrum) const;
+  // spectrum[k], 0 <= k <= most <= n_fft / 2, lane by lane: the real part of bin k of the windowed frames[lane], [n_fft],
+  // each less `low`. What is above may be left as it was.
+  void real_spectra(const float *const *frames, double low, int most, Vec *spectrum) const;
 
  private:
   void fold(const float *const *frames, double low) const;
   void split(int length, const Turns *turn) const;
-  void transform(int points, const Number *w, int stride, Vec *spectrum) const;
+  void transform(int points, const Number *w, int stride, int most, Vec *spectrum) const;
   void finish(int stride, Vec *spectrum) const;
 };
 

@@ -118,6 +118,7 @@ MELSPEC_COLD bool LawChannel::prepare(const melspec_law_channel &channel, const 
     mels[bin] = bin > 0 && hz > channel.f_min && hz < channel.f_max ? mel(hz) : low;
   }
   double *next = filters.weights;
+  most = 0;
   for (int m = 0; m < n_mels; ++m) {
     int32_t &first = filters.first[m], &count = filters.count[m];
     first = count = 0;
@@ -128,6 +129,7 @@ MELSPEC_COLD bool LawChannel::prepare(const melspec_law_channel &channel, const 
       const float weight = static_cast<float>(rising < falling ? rising : falling);
       if (!(weight > 0.0f)) continue;
       if (count == 0) first = bin;
+      if (bin > most) most = bin;
       *next++ = weight;
       ++count;
       // Of a constant, a periodic Hann window leaves bins 0 and 1 only: n_fft / 2 and -n_fft / 4 times it.
@@ -197,7 +199,7 @@ int32_t melspec_law::run(const float *samples, int32_t n_samples, int32_t first_
       const float *frame[kLanes];
       for (int lane = 0; lane < kLanes; ++lane)
         frame[lane] = begin + hop * (t + lane < n_frames ? t + lane : n_frames - 1);
-      channel.cosines.real_spectra(frame, low, spectrum);
+      channel.cosines.real_spectra(frame, low, channel.most, spectrum);
       const double *w = channel.filters.weights;
       for (int m = 0; m < n_mels; ++m) {
         const Vec *x = spectrum + channel.filters.first[m];

@@ -14,6 +14,7 @@ struct LawChannel {
   Cosines cosines;
   FilterBank filters;
   double *constant;  // [n_mels] what the scaling's constant adds to each band
+  int most;          // the highest bin that has a weight
 
   bool prepare(const melspec_law_channel &channel, const melspec_law_config &config);
   void allocate(Arena &arena, const melspec_law_channel &channel, int n_mels);
