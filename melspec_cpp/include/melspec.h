@@ -4,13 +4,13 @@
  * docs/frontend-spec.md says exactly what is computed; this header says how to call it.
  *
  * Conventions
- *   - Every int32_t result is a count (>= 0) or one of the negative melspec_error codes; of the two bad_sample functions, an
+ *   - Every int32_t result is a count (>= 0) or one of the negative melspec_error codes; of the bad_sample functions, an
  *     index or -1.
  *   - Memory is little-endian; in WebAssembly a pointer is a 4-byte offset into the exported `memory`, and that memory
  *     may grow during any call that allocates (melspec_alloc, melspec_create, melspec_run, melspec_run_job,
- *     melspec_stream_create): take fresh views after it.
+ *     melspec_stream_create, melspec_law_create): take fresh views after it.
  *   - Pointers are checked for null and alignment, and in WebAssembly for lying inside the memory.
- *   - A plan is used by one thread at a time; different plans are independent of each other.
+ *   - A plan, or a law, is used by one thread at a time; different ones are independent of each other.
  *   - Results are the same bits in every build made without contraction of multiply-adds.
  *
  * The ABI grows by new functions; the version changes only when one of these, or melspec_config, changes its meaning.
@@ -76,7 +76,12 @@ enum melspec_error {
   MELSPEC_ERROR_NOT_FINITE = -24,
   MELSPEC_ERROR_STREAM = -25,
   MELSPEC_ERROR_STEP = -26,
-  MELSPEC_ERROR_IN_USE = -27
+  MELSPEC_ERROR_IN_USE = -27,
+  MELSPEC_ERROR_CHANNELS = -28,
+  MELSPEC_ERROR_EXPONENT = -29,
+  MELSPEC_ERROR_PEAK = -30,
+  MELSPEC_ERROR_LAW = -31,
+  MELSPEC_ERROR_FIRST_SAMPLE = -32
 };
 
 /* All constants of a front end: 112 bytes, 8-byte aligned, the same layout on 32- and 64-bit machines. */
@@ -209,6 +214,67 @@ MELSPEC_API(melspec_stream_reset) int32_t melspec_stream_reset(melspec_stream *s
 /* Index, in the samples given, of the first NaN or infinite one, after melspec_stream_push or melspec_stream_run returned
  * MELSPEC_ERROR_NOT_FINITE; -1 after one of them took samples. */
 MELSPEC_API(melspec_stream_bad_sample) int32_t melspec_stream_bad_sample(const melspec_stream *stream);
+
+/* The other front end: maps of the real part of the spectrum, as BirdNET v2.4 computes them. A window of samples is scaled
+ * to its peak, (v / (max(v) + peak_epsilon) - peak_offset) * peak_scale with v = x - min(x); unpadded frames are weighted
+ * by a periodic Hann window; triangles that are straight in mels of the HTK scale weigh the real part of the spectrum, bin
+ * 0 excepted; what is written is (mel^2)^exponent. docs/frontend-spec.md says it exactly. */
+#define MELSPEC_LAW_CHANNELS 4
+
+/* One map: 32 bytes. */
+typedef struct melspec_law_channel {
+  double f_min;       /*  0  lower edge of the first band, Hz, >= 0 */
+  double f_max;       /*  8  upper edge of the last band, Hz, f_min < f_max <= sample_rate / 2 */
+  double exponent;    /* 16  0 < exponent <= 1 */
+  int32_t n_fft;      /* 24  samples per frame, and of the analysis window, a power of two, 256 to 4096 */
+  int32_t hop_length; /* 28  samples from frame to frame, >= 1 */
+} melspec_law_channel;
+
+/* All constants: 168 bytes, 8-byte aligned, the same layout on 32- and 64-bit machines. */
+typedef struct melspec_law_config {
+  double peak_epsilon; /*   0  2^-1022 to 1e300 */
+  double peak_offset;  /*   8  finite */
+  double peak_scale;   /*  16  not 0; abs(peak_scale) * (1 + abs(peak_offset)) lies between 1e-12 and 1e12 */
+  int32_t abi_version; /*  24  MELSPEC_ABI_VERSION */
+  int32_t sample_rate; /*  28  Hz, 8000 to 96000 */
+  int32_t n_mels;      /*  32  bands of every channel, 1 to 256 */
+  int32_t n_channels;  /*  36  1 to MELSPEC_LAW_CHANNELS */
+  melspec_law_channel channels[MELSPEC_LAW_CHANNELS]; /*  40  those behind the last one are zero */
+} melspec_law_config;
+
+typedef struct melspec_law melspec_law;
+
+/* sizeof(melspec_law_config) in the module. */
+MELSPEC_API(melspec_law_config_size) int32_t melspec_law_config_size(void);
+
+/* Checks `config` (which is copied, and stays the caller's), computes windows, filter banks and twiddles, and writes the
+ * law's address to *law. Returns MELSPEC_OK or a code; then *law is null. The caller destroys the law. */
+MELSPEC_API(melspec_law_create) int32_t melspec_law_create(const melspec_law_config *config, melspec_law **law);
+
+/* Frees a law; null is allowed. Returns MELSPEC_OK or MELSPEC_ERROR_LAW. */
+MELSPEC_API(melspec_law_destroy) int32_t melspec_law_destroy(melspec_law *law);
+
+/* Frames that every channel has in n_samples, 0 where not one fits. */
+MELSPEC_API(melspec_law_frames) int32_t melspec_law_frames(const melspec_law *law, int32_t n_samples);
+
+/* Bytes of the output for n_samples: n_mels * frames * n_channels * 4, or MELSPEC_ERROR_TOO_LONG beyond 2^31 - 1. */
+MELSPEC_API(melspec_law_bytes) int32_t melspec_law_bytes(const melspec_law *law, int32_t n_samples);
+
+/* Reads n_samples floats, all of which the scale is taken from, and writes the frames of those from first_sample on:
+ * n_mels * frames * n_channels floats, row-major [n_mels, frames, n_channels], the highest band first. Returns the number
+ * of frames, that of melspec_law_frames for n_samples - first_sample. `capacity` is the room at `out` in floats. The
+ * buffers must not overlap. On an error nothing is written. A NaN or infinite sample gives MELSPEC_ERROR_NOT_FINITE. */
+MELSPEC_API(melspec_law_run)
+int32_t melspec_law_run(melspec_law *law, const float *samples, int32_t n_samples, int32_t first_sample, float *out,
+                        int32_t capacity);
+
+/* Index of the first NaN or infinite sample of the last melspec_law_run that returned MELSPEC_ERROR_NOT_FINITE, or -1. */
+MELSPEC_API(melspec_law_bad_sample) int32_t melspec_law_bad_sample(const melspec_law *law);
+
+/* Copies a channel's filter bank, row-major [n_mels, 1 + n_fft / 2], the lowest band first; capacity in floats. Returns the
+ * number written. */
+MELSPEC_API(melspec_law_filters)
+int32_t melspec_law_filters(const melspec_law *law, int32_t channel, float *out, int32_t capacity);
 
 #ifdef __cplusplus
 }

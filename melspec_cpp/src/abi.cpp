@@ -6,6 +6,7 @@
 #include "stream.h"
 
 using melspec::accessible;
+using melspec::overlap;
 
 namespace {
 
@@ -21,11 +22,6 @@ bool living(const melspec_stream *stream) {
 }
 
 bool is_output(int32_t output) { return output >= MELSPEC_OUTPUT_POWER && output <= MELSPEC_OUTPUT_SCALED; }
-
-bool overlap(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes) {
-  const char *x = static_cast<const char *>(a), *y = static_cast<const char *>(b);
-  return x < y + b_bytes && y < x + a_bytes;
-}
 
 constexpr int64_t kMost = 0x7fffffff;
 

@@ -93,6 +93,12 @@ MELSPEC_COLD const char *message(int32_t code) {
     case MELSPEC_ERROR_STREAM: return "this is not a living stream";
     case MELSPEC_ERROR_STEP: return "step_samples must be at least 1";
     case MELSPEC_ERROR_IN_USE: return "the plan still has streams; destroy them first";
+    case MELSPEC_ERROR_CHANNELS: return "n_channels must lie between 1 and 4, and channels behind the last be zero";
+    case MELSPEC_ERROR_EXPONENT: return "exponent must lie above 0 and be at most 1";
+    case MELSPEC_ERROR_PEAK:
+      return "peak_epsilon must be positive, peak_scale not 0, and peak_scale * (1 + |peak_offset|) from 1e-12 to 1e12";
+    case MELSPEC_ERROR_LAW: return "this is not a living law";
+    case MELSPEC_ERROR_FIRST_SAMPLE: return "first_sample must lie between 0 and n_samples";
     default: return "unknown code";
   }
 }

@@ -11,33 +11,13 @@
 // whole, which are neighbours in the output.
 #include "fft.h"
 
+#include "butterflies.h"
 #include "cold.h"
 #include "elementary.h"
 #include "window.h"
 
 namespace melspec {
 namespace {
-
-inline Four transform4(Complex a, Complex b, Complex c, Complex d) {
-  Complex even = a + c, odd = a - c, sum = b + d, turned = minus_i_times(b - d);
-  return {even + sum, odd + turned, even - sum, odd - turned};
-}
-
-inline void transform8(Complex *x) {
-  const Vec half_root = all(0x1.6a09e667f3bcdp-1);  // sqrt(1/2)
-  Four even = transform4(x[0], x[2], x[4], x[6]), odd = transform4(x[1], x[3], x[5], x[7]);
-  Complex o1 = {(odd.y1.re + odd.y1.im) * half_root, (odd.y1.im - odd.y1.re) * half_root};
-  Complex o2 = minus_i_times(odd.y2);
-  Complex o3 = {(odd.y3.im - odd.y3.re) * half_root, -((odd.y3.re + odd.y3.im) * half_root)};
-  x[0] = even.y0 + odd.y0;
-  x[1] = even.y1 + o1;
-  x[2] = even.y2 + o2;
-  x[3] = even.y3 + o3;
-  x[4] = even.y0 - odd.y0;
-  x[5] = even.y1 - o1;
-  x[6] = even.y2 - o2;
-  x[7] = even.y3 - o3;
-}
 
 inline Vec power_of(Complex x) { return x.re * x.re + x.im * x.im; }
 
@@ -57,8 +37,6 @@ inline Complex halve(Vec x0, Vec x1, Vec x2, Vec x3, Complex turn, Vec *s0, Vec 
   *s1 = x1 + x3;
   return Complex{x0 - x2, x3 - x1} * turn;
 }
-
-constexpr int kOrders = 1 + 4 + 16 + 64;
 
 // e^(-2 pi i (n + lane) factor / length).
 MELSPEC_COLD Complex turn_of(int n, int factor, int length) {
@@ -106,12 +84,7 @@ MELSPEC_COLD void Fft::prepare(int win_length) {
     const Complex turn = turn_of(n, 1, kRest);
     rest_turns[n] = {all(turn.re[0]), all(turn.im[0])};
   }
-  uint16_t *k = order;
-  for (int blocks = 1; blocks <= 64; blocks *= 4)
-    for (int block = 0; block < blocks; ++block, ++k) {
-      *k = 0;
-      for (int left = block, weight = blocks; weight > 1; left /= 4, weight /= 4) *k += left % 4 * weight;
-    }
+  fill_orders(order);
 }
 
 double Fft::window_at(int i) const {
@@ -183,7 +156,7 @@ void Fft::transform(int points, const Complex *w, double *power, int bins) const
       }
     }
   }
-  const uint16_t *blocks = order + (points / 4 / length - 1) / 3;
+  const uint16_t *blocks = order_of(order, points / 4 / length);
   if (length == 4)
     last_pass4(points, blocks, power + bins, bins);
   else

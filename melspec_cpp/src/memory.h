@@ -16,4 +16,9 @@ inline void copy(void *to, const void *from, int64_t bytes) {
 // WebAssembly inside the memory.
 bool accessible(const void *pointer, int64_t bytes, int alignment);
 
+inline bool overlap(const void *a, int64_t a_bytes, const void *b, int64_t b_bytes) {
+  const char *x = static_cast<const char *>(a), *y = static_cast<const char *>(b);
+  return x < y + b_bytes && y < x + a_bytes;
+}
+
 }  // namespace melspec

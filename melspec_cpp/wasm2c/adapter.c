@@ -333,3 +333,119 @@ int32_t melspec_stream_bad_sample(const melspec_stream *stream) {
   if (!is_stream(stream)) return MELSPEC_ERROR_STREAM;
   RETURN_GUARDED(w2c_module_melspec_stream_bad_sample(&stream->plan->module, stream->address));
 }
+
+#ifdef MELSPEC_WITH_LAW /* older modules have none */
+
+struct melspec_law {
+  w2c_module module;
+  u32 address;                       /* of the law inside the module */
+  u32 filters[MELSPEC_LAW_CHANNELS]; /* how many elements they have */
+};
+
+static int is_law(const melspec_law *law) { return usable(law, alignof(melspec_law)); }
+
+static w2c_module *module_of_law(const melspec_law *law) { return (w2c_module *)&law->module; }
+
+int32_t melspec_law_config_size(void) { RETURN_GUARDED(w2c_module_melspec_law_config_size(&common)); }
+
+static u32 create_law(melspec_law *made, const melspec_law_config *config) {
+  w2c_module *module = &made->module;
+  wasm2c_module_instantiate(module);
+  u32 given = reserve(module, sizeof *config + sizeof made->address);
+  if (given == 0) return (u32)MELSPEC_ERROR_MEMORY;
+  u32 law = given + sizeof *config;
+  memcpy(inside(module, given, sizeof *config), config, sizeof *config);
+  u32 code = w2c_module_melspec_law_create(module, given, law);
+  memcpy(&made->address, inside(module, law, sizeof made->address), sizeof made->address);
+  w2c_module_melspec_free(module, given);
+  for (int32_t i = 0; code == MELSPEC_OK && i < config->n_channels && i < MELSPEC_LAW_CHANNELS; ++i)
+    made->filters[i] = (u32)config->n_mels * (1 + (u32)config->channels[i].n_fft / 2);
+  return code;
+}
+
+static int32_t guarded_create_law(melspec_law *made, const melspec_law_config *config) {
+  RETURN_GUARDED(create_law(made, config));
+}
+
+int32_t melspec_law_create(const melspec_law_config *config, melspec_law **law) {
+  if (!usable(law, alignof(melspec_law *))) return MELSPEC_ERROR_POINTER;
+  *law = NULL;
+  if (!usable(config, alignof(melspec_law_config))) return MELSPEC_ERROR_POINTER;
+  melspec_law *made = calloc(1, sizeof *made);
+  if (made == NULL) return MELSPEC_ERROR_MEMORY;
+  int32_t code = guarded_create_law(made, config);
+  if (code == MELSPEC_OK)
+    *law = made;
+  else
+    melspec_law_destroy(made);
+  return code;
+}
+
+int32_t melspec_law_destroy(melspec_law *law) {
+  if (law == NULL) return MELSPEC_OK;
+  if (!is_law(law)) return MELSPEC_ERROR_LAW;
+  wasm2c_module_free(&law->module);
+  free(law);
+  return MELSPEC_OK;
+}
+
+int32_t melspec_law_frames(const melspec_law *law, int32_t n_samples) {
+  if (!is_law(law)) return MELSPEC_ERROR_LAW;
+  RETURN_GUARDED(w2c_module_melspec_law_frames(module_of_law(law), law->address, (u32)n_samples));
+}
+
+int32_t melspec_law_bytes(const melspec_law *law, int32_t n_samples) {
+  if (!is_law(law)) return MELSPEC_ERROR_LAW;
+  RETURN_GUARDED(w2c_module_melspec_law_bytes(module_of_law(law), law->address, (u32)n_samples));
+}
+
+static u32 run_law(melspec_law *law, const float *samples, int32_t n_samples, int32_t first, float *out,
+                   u32 capacity) {
+  w2c_module *module = &law->module;
+  int good = n_samples >= 0 && first >= 0 && first <= n_samples;
+  int32_t bytes = good ? (int32_t)w2c_module_melspec_law_bytes(module, law->address, (u32)(n_samples - first)) : -1;
+  u64 sample_bytes = (u64)n_samples * sizeof(float);
+  if (bytes <= 0 || (int32_t)capacity < bytes / 4 || !usable(samples, alignof(float)) || !usable(out, alignof(float)) ||
+      overlap(samples, sample_bytes, out, (u64)bytes)) /* it says what is wrong */
+    return w2c_module_melspec_law_run(module, law->address, 0, (u32)n_samples, (u32)first, 0, capacity);
+  u32 from = reserve(module, sample_bytes), to = reserve(module, (u64)bytes), frames = (u32)MELSPEC_ERROR_MEMORY;
+  if (from != 0 && to != 0) {
+    memcpy(inside(module, from, sample_bytes), samples, (size_t)sample_bytes);
+    frames = w2c_module_melspec_law_run(module, law->address, from, (u32)n_samples, (u32)first, to, capacity);
+    if ((int32_t)frames >= 0) memcpy(out, inside(module, to, (u64)bytes), (size_t)bytes);
+  }
+  w2c_module_melspec_free(module, from);
+  w2c_module_melspec_free(module, to);
+  return frames;
+}
+
+int32_t melspec_law_run(melspec_law *law, const float *samples, int32_t n_samples, int32_t first_sample, float *out,
+                        int32_t capacity) {
+  if (!is_law(law)) return MELSPEC_ERROR_LAW;
+  RETURN_GUARDED(run_law(law, samples, n_samples, first_sample, out, (u32)capacity));
+}
+
+int32_t melspec_law_bad_sample(const melspec_law *law) {
+  if (!is_law(law)) return MELSPEC_ERROR_LAW;
+  RETURN_GUARDED(w2c_module_melspec_law_bad_sample(module_of_law(law), law->address));
+}
+
+static u32 copy_law_filters(const melspec_law *law, u32 channel, float *out, u32 capacity) {
+  w2c_module *module = module_of_law(law);
+  u32 count = channel < MELSPEC_LAW_CHANNELS ? law->filters[channel] : 0;
+  if (count == 0 || (int32_t)capacity < (int32_t)count || !usable(out, alignof(float)))
+    return w2c_module_melspec_law_filters(module, law->address, channel, 0, capacity);
+  u32 to = reserve(module, (u64)count * sizeof *out);
+  if (to == 0) return (u32)MELSPEC_ERROR_MEMORY;
+  u32 written = w2c_module_melspec_law_filters(module, law->address, channel, to, count);
+  if (written == count) memcpy(out, inside(module, to, (u64)count * sizeof *out), (size_t)count * sizeof *out);
+  w2c_module_melspec_free(module, to);
+  return written;
+}
+
+int32_t melspec_law_filters(const melspec_law *law, int32_t channel, float *out, int32_t capacity) {
+  if (!is_law(law)) return MELSPEC_ERROR_LAW;
+  RETURN_GUARDED(copy_law_filters(law, (u32)channel, out, (u32)capacity));
+}
+
+#endif

@@ -5,7 +5,10 @@
  * followed by what it counts (of melspec_run n_mels times as much), and that of melspec_bad_sample. Where the question
  * asks for a stream, the code of melspec_stream_create follows, and for every chunk what the pushes of it return, the
  * windows that can be pulled after each, a 0 where there is none, melspec_stream_bad_sample's, and the same once more
- * by melspec_stream_run, with the number of samples that it leaves. All is in the machine's own byte order. The exit
+ * by melspec_stream_run, with the number of samples that it leaves. A configuration whose abi_version is LAW stands before a
+ * melspec_law_config: the answer is then the code of melspec_law_create and, where there is a law, those of
+ * melspec_law_filters for each channel, of melspec_law_run from the sample that the question's `output` names on, and of
+ * melspec_law_bad_sample. All is in the machine's own byte order. The exit
  * status is 2 where a case is cut short or memory runs out, 3 where the library is of another version or will not let
  * go of a plan.
  */
@@ -18,6 +21,8 @@ typedef struct question {
   int32_t n_samples;
   int32_t output, window_samples, step_samples, chunk; /* of the stream; no stream where chunk is 0 */
 } question;
+
+enum { LAW = 1000 };
 
 static void tell(const void *from, size_t size, int32_t count) {
   if (count > 0 && fwrite(from, size, (size_t)count, stdout) != (size_t)count) exit(2);
@@ -75,15 +80,42 @@ static void answer_stream(melspec_plan *plan, const melspec_config *config, cons
   melspec_stream_destroy(stream);
 }
 
+static int answer_law(const melspec_law_config *config, const float *samples, const question *ask) {
+  melspec_law *law;
+  tell_code(melspec_law_create(config, &law));
+  if (law == NULL) return 1;
+  for (int32_t channel = 0; channel < config->n_channels; ++channel) {
+    int32_t weights = config->n_mels * (1 + config->channels[channel].n_fft / 2);
+    float *filters = room(weights, sizeof *filters);
+    tell(filters, sizeof *filters, tell_code(melspec_law_filters(law, channel, filters, weights)));
+    free(filters);
+  }
+  int32_t capacity = melspec_law_bytes(law, ask->n_samples - ask->output) / 4;
+  float *out = room(capacity, sizeof *out);
+  int32_t frames = tell_code(melspec_law_run(law, samples, ask->n_samples, ask->output, out, capacity));
+  tell(out, sizeof *out, config->n_mels * config->n_channels * frames);
+  free(out);
+  tell_code(melspec_law_bad_sample(law));
+  return melspec_law_destroy(law) == MELSPEC_OK;
+}
+
 int main(void) {
   if (melspec_abi_version() != MELSPEC_ABI_VERSION) return 3;
   if (melspec_config_size() != (int32_t)sizeof(melspec_config)) return 3;
+  if (melspec_law_config_size() != (int32_t)sizeof(melspec_law_config)) return 3;
   melspec_config config;
   while (fread(&config, sizeof config, 1, stdin) == 1) {
+    melspec_law_config law_config;
+    if (config.abi_version == LAW && fread(&law_config, sizeof law_config, 1, stdin) != 1) return 2;
     question ask;
     if (fread(&ask, sizeof ask, 1, stdin) != 1) return 2;
     float *samples = room(ask.n_samples, sizeof *samples);
     if (fread(samples, sizeof *samples, (size_t)ask.n_samples, stdin) != (size_t)ask.n_samples) return 2;
+    if (config.abi_version == LAW) {
+      if (!answer_law(&law_config, samples, &ask)) return 3;
+      free(samples);
+      continue;
+    }
     melspec_plan *plan;
     tell_code(melspec_create(&config, &plan));
     if (plan != NULL) answer_run(plan, &config, samples, ask.n_samples);

@@ -13,8 +13,10 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 
 from labous.frontend import Frontend
-from labous.mel import Output, WasmEngine, abi
+from labous.mel import Output, WasmEngine, abi, law
+from labous.power_law import PowerLawChannel
 from tests.melspec.front_ends import PLAIN, front_ends_and_samples
+from tests.melspec.laws import BIRDNET
 from tests.parity import golden
 from training.features import conf_frontends
 from training.signals import hard_signals
@@ -23,6 +25,8 @@ GRID_CASES = 150
 SECONDS = 2
 LEVELS = (1e-45, 1e-38, 1e-30, 1e-20, 1e15, 3e38)
 """Full scales whose samples, powers or both are subnormal in float32, or all but overflow."""
+
+_LAW = 1000  # driver.c's LAW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +41,17 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A configuration, as its bytes, and samples (float32 [n_samples]) to run through it, and perhaps to stream."""
+    """A configuration, as its bytes, and samples (float32 [n_samples]) to run through it, and perhaps to stream.
+
+    Where there is a law, it is that which they run through, and the configuration says so to driver.c.
+    """
 
     name: str
     config: bytes
     samples: np.ndarray
     stream: Stream | None = None
+    law: bytes = b""
+    first_sample: int = 0  # of a law's frames
 
 
 Part = tuple[str, np.ndarray]
@@ -51,7 +60,7 @@ Part = tuple[str, np.ndarray]
 
 def cases() -> list[Case]:
     """The same ones every time: hard signals, committed clips, the grid of front ends, extreme levels, refusals."""
-    return [*_of_conf(), *_grid(), *_extremes(), *_refusals()]
+    return [*_of_conf(), *_grid(), *_extremes(), *_refusals(), *_laws()]
 
 
 def _of_conf() -> Iterator[Case]:
@@ -110,12 +119,38 @@ def _refusals() -> Iterator[Case]:
     yield Case("minus infinity", config, infinite)
 
 
+def _laws() -> Iterator[Case]:
+    before = bytearray(112)
+    struct.pack_into("<i", before, 56, _LAW)
+
+    def case(name: str, packed: bytes, samples: np.ndarray, first_sample: int = 0) -> Case:
+        return Case(f"law: {name}", bytes(before), samples, law=packed, first_sample=first_sample)
+
+    config = law.pack_config(BIRDNET)
+    signals = hard_signals(BIRDNET.sample_rate, BIRDNET.sample_rate // 2)
+    for name, samples in signals.items():
+        yield case(name, config, samples)
+    yield case("a shift", config, signals["mixture"], 37)
+    for n_fft in (256, 512, 1024, 2048, 4096):
+        for exponent in (1e-3, 1 / 3, 1.0):
+            channel = PowerLawChannel(n_fft=n_fft, hop_length=100, f_min=0.0, f_max=24000.0, exponent=exponent)
+            changed = dataclasses.replace(BIRDNET, channels=(channel,))
+            yield case(f"n_fft {n_fft}, {exponent}", law.pack_config(changed), signals["mixture"][:6000])
+    for level in LEVELS:
+        yield case(f"level {level}", config, (level * np.cos(0.1 * np.arange(4096.0) ** 1.2)).astype(np.float32))
+    yield case("fewer samples than a frame", config, signals["mixture"][:2047])
+    yield case("six channels", config[:36] + struct.pack("<i", 6) + config[40:], signals["mixture"][:2048])
+    bad = signals["mixture"].copy()
+    bad[3000:] = np.nan
+    yield case("NaN from sample 3000 on", config, bad)
+
+
 def questions(asked: list[Case]) -> bytes:
     """What driver.c reads."""
     parts = []
     for case in asked:
-        stream = dataclasses.astuple(case.stream) if case.stream else (0, 0, 0, 0)
-        parts += [case.config, struct.pack("<5i", case.samples.size, *stream), case.samples.tobytes()]
+        stream = dataclasses.astuple(case.stream) if case.stream else (case.first_sample, 0, 0, 0)
+        parts += [case.config, case.law, struct.pack("<5i", case.samples.size, *stream), case.samples.tobytes()]
     return b"".join(parts)
 
 
@@ -125,6 +160,9 @@ class _Answer:
     def __init__(self, engine: WasmEngine, case: Case) -> None:
         self.parts: list[Part] = []
         self._engine = engine
+        if case.law:
+            self._law(case)
+            return
         self._n_fft, self._n_mels = (struct.unpack_from("<i", case.config, offset)[0] for offset in (64, 92))
         config, samples = self._put(case.config), self._put(case.samples.tobytes())
         plan = self._create("create", "melspec_create", config)
@@ -135,6 +173,26 @@ class _Answer:
         for address in (config, samples):
             engine.call("melspec_free", address)
         assert engine.call("melspec_destroy", plan) == 0
+
+    def _law(self, case: Case) -> None:
+        config, samples = self._put(case.law), self._put(case.samples.tobytes())
+        made = self._create("create", "melspec_law_create", config)
+        if made != 0:
+            n_mels, n_channels = struct.unpack_from("<2i", case.law, 32)
+            for channel in range(n_channels):
+                weights = n_mels * (1 + struct.unpack_from("<i", case.law, 40 + 32 * channel + 24)[0] // 2)
+                out = self._engine.allocate(4 * weights)
+                self._values("filters", out, self._code("filters", "melspec_law_filters", made, channel, out, weights))
+                self._engine.call("melspec_free", out)
+            capacity = self._engine.call("melspec_law_bytes", made, case.samples.size - case.first_sample) // 4
+            out = self._engine.allocate(4 * max(capacity, 1))
+            run = (made, samples, case.samples.size, case.first_sample, out, capacity)
+            self._values("law", out, self._code("law", "melspec_law_run", *run) * n_mels * n_channels)
+            self._code("bad_sample", "melspec_law_bad_sample", made)
+            self._engine.call("melspec_free", out)
+        for address in (config, samples):
+            self._engine.call("melspec_free", address)
+        assert self._engine.call("melspec_law_destroy", made) == 0
 
     def _put(self, data: bytes) -> int:
         address = self._engine.allocate(len(data))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from labous.errors import FrontendError
-from labous.frontend import checked_integer, checked_number, constants_of
+from labous.frontend import Frontend, checked_integer, checked_number, constants_of
 from labous.options import shown
 
 KIND = "power_law"
@@ -190,3 +190,20 @@ class PowerLawFrontend:
                     raise FrontendError(f"Front end: a channel is {shown(channel)}; write its constants by name.")
             told["channels"] = [PowerLawChannel(**constants_of(PowerLawChannel, channel)) for channel in channels]
         return cls(**constants_of(cls, told))
+
+
+AnyFrontend = Frontend | PowerLawFrontend
+"""A front end of either kind."""
+
+
+def read_frontend(constants: Mapping[str, Any]) -> AnyFrontend:
+    """The front end of a manifest: of the kind that it names; without one, a :class:`labous.frontend.Frontend`.
+
+    Raises:
+        FrontendError: the kind or a key is unknown, a key is missing, or a value impossible.
+    """
+    if "kind" not in constants:
+        return Frontend.from_dict(constants)
+    if constants["kind"] == KIND:
+        return PowerLawFrontend.from_dict(constants)
+    raise FrontendError(f"Front end: kind is {shown(constants['kind'])}; it must be {KIND}, or be left out.")

@@ -32,7 +32,7 @@ _MEL_NORMS = {None: 0, "slaney": 1}
 _REF_FIXED, _REF_MAX = 0, 1
 
 _ERROR_ABI_VERSION = -2
-_CONFIG_ERRORS = range(-17, -2)  # from the sample rate to the scaling
+_CONFIG_ERRORS = (*range(-17, -2), *range(-30, -27))  # from the sample rate to the scaling; of a power law
 _ERROR_MEMORY = -18
 _ERROR_N_SAMPLES = -20
 _ERROR_TOO_LONG = -21
@@ -65,6 +65,18 @@ FUNCTIONS = {
     "melspec_stream_reset": "p",
     "melspec_stream_bad_sample": "p",
 }
+
+LAW_FUNCTIONS = {
+    "melspec_law_config_size": "",
+    "melspec_law_create": "pp",
+    "melspec_law_destroy": "p",
+    "melspec_law_frames": "pi",
+    "melspec_law_bytes": "pi",
+    "melspec_law_run": "ppiipi",
+    "melspec_law_bad_sample": "p",
+    "melspec_law_filters": "pipi",
+}
+"""Those of power-law front ends, which older modules of version 1 lack."""
 
 
 class Output(enum.IntEnum):
@@ -130,11 +142,11 @@ def float32_samples(samples: Any, frontend: Frontend) -> np.ndarray:
     return array
 
 
-def not_finite_error(samples: np.ndarray, position: int, frontend: Frontend, before: int = 0) -> SamplesError:
+def not_finite_error(samples: np.ndarray, position: int, sample_rate: int, before: int = 0) -> SamplesError:
     """The error for a NaN or infinite sample at a position in an array that begins after ``before`` others."""
     at = before + position
     return SamplesError(
-        f"Sample {at} (at {at / frontend.sample_rate:.3f} s) is {samples[position]}; "
+        f"Sample {at} (at {at / sample_rate:.3f} s) is {samples[position]}; "
         "no spectrogram can be computed from it: repair the recording or leave it out."
     )
 

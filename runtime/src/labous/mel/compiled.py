@@ -154,7 +154,9 @@ def _check_interface(module: Any) -> None:
     if missing:
         raise EngineError(f"The mel module lacks {', '.join(missing)}; it is not a melspec.wasm: use another file.")
     i32 = wasmtime.ValType.i32()
-    for name, kinds in abi.FUNCTIONS.items():
+    for name, kinds in (abi.FUNCTIONS | abi.LAW_FUNCTIONS).items():
+        if name not in exports:
+            continue  # an older module's power law
         function = exports[name]
         if (
             not isinstance(function, wasmtime.FuncType)
@@ -188,7 +190,8 @@ def _place(module: bytes, interruptible: bool) -> Path | None:
 
 def _key(module: bytes, interruptible: bool, build: bytes) -> str:
     settings = b"epochs" if interruptible else b"plain"
-    checked = repr((__version__, abi.FUNCTIONS)).encode()  # against what _check_interface has checked it
+    functions = abi.FUNCTIONS | abi.LAW_FUNCTIONS
+    checked = repr((__version__, functions)).encode()  # against what _check_interface has checked it
     parts = (_MAGIC, checked, build, settings, _host(), module)
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "little") + part for part in parts)).hexdigest()
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from labous.frontend import Frontend
 from labous.mel.abi import Output
+from labous.power_law import PowerLawFrontend
 
 
 class MelPlan(Protocol):
@@ -24,6 +25,19 @@ class MelPlan(Protocol):
 
     def close(self) -> None:
         """Frees what the plan holds."""
+
+
+class MelLaw(Protocol):
+    """A power-law front end set up in an engine."""
+
+    def run(self, samples: np.ndarray) -> np.ndarray:
+        """float32 ``frontend.mel_shape`` from float32 [window_samples]."""
+
+    def filters(self, channel: int) -> np.ndarray:
+        """A channel's filter bank, float32 [n_mels, 1 + n_fft // 2]."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
 
 
 class MelStreamPlan(Protocol):
@@ -52,6 +66,9 @@ class MelEngine(Protocol):
 
     def plan(self, frontend: Frontend) -> MelPlan:
         """The engine, set up for one front end."""
+
+    def law(self, frontend: PowerLawFrontend) -> MelLaw:
+        """The engine, set up for one power-law front end."""
 
     def stream(self, frontend: Frontend, output: Output, step_samples: int) -> MelStreamPlan:
         """The engine, set up for windows that begin every ``step_samples``."""

@@ -15,6 +15,8 @@ from labous import libraries
 from labous.errors import EngineError
 from labous.frontend import Frontend
 from labous.mel import abi
+from labous.mel.law import NativeLaw
+from labous.power_law import PowerLawFrontend
 
 _RESULTS = {
     "melspec_alloc": ctypes.c_void_p,
@@ -57,6 +59,7 @@ class NativeEngine:
             function.restype = _RESULTS.get(name, ctypes.c_int32)
             if name in _CHECKED:
                 function.errcheck = self._errcheck
+        self._where = str(path)
         abi.check_module(self._library.melspec_abi_version(), self._library.melspec_config_size(), str(path))
 
     def plan(self, frontend: Frontend) -> NativePlan:
@@ -66,6 +69,15 @@ class NativeEngine:
             FrontendError: it cannot compute it.
         """
         return NativePlan(self._library, self._errcheck, frontend)
+
+    def law(self, frontend: PowerLawFrontend) -> NativeLaw:
+        """The library, set up for one power-law front end.
+
+        Raises:
+            EngineError: the library is older than these.
+            FrontendError: it cannot compute it.
+        """
+        return NativeLaw(self._library, self._errcheck, frontend, self._where)
 
     def stream(self, frontend: Frontend, output: abi.Output, step_samples: int) -> NativeStream:
         """The library, set up for overlapping windows of an endless signal.
@@ -112,7 +124,7 @@ class NativePlan:
         if code == abi.ERROR_NOT_FINITE:
             position = self._errcheck(self._library.melspec_bad_sample(self.handle))
             if position < samples.size:
-                raise abi.not_finite_error(samples, position, self.frontend)
+                raise abi.not_finite_error(samples, position, self.frontend.sample_rate)
         if self._errcheck(code) != out.shape[1]:
             raise EngineError("The mel module gives another number of frames than asked for; it is faulty.")
         return out
@@ -164,7 +176,7 @@ class NativeStream:
         if frames == abi.ERROR_NOT_FINITE:
             position = self._errcheck(self._library.melspec_stream_bad_sample(self._handle))
             if position < samples.size:
-                raise abi.not_finite_error(samples, position, self.frontend, before)
+                raise abi.not_finite_error(samples, position, self.frontend.sample_rate, before)
         taken = samples.size - chunk.n_samples
         # none taken, and the caller would ask for ever: every window ends with a sample of its own
         if self._errcheck(frames) not in (0, self.frontend.n_frames) or not 0 < taken <= samples.size:

@@ -6,7 +6,7 @@ import collections
 import math
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy as np
 from labous.errors import EngineError
 from labous.frontend import Frontend
 from labous.mel import abi, compiled
+from labous.mel.law import WasmLaw
 from labous.mel.watchdog import OutOfTime, watchdog
+from labous.power_law import PowerLawFrontend
 
 MEMORY_LIMIT = 1 << 30
 """Bytes a module may claim unless told otherwise: more than an hour of 32 kHz audio in one array."""
@@ -91,6 +93,19 @@ class WasmEngine:
             FrontendError: the module cannot compute it.
         """
         return WasmPlan(self, frontend)
+
+    def law(self, frontend: PowerLawFrontend) -> WasmLaw:
+        """The module, set up for one power-law front end.
+
+        Raises:
+            EngineError: the module is older than these.
+            FrontendError: it cannot compute it.
+        """
+        return WasmLaw(self, frontend)
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether the module exports all of these functions."""
+        return all(name in self._exports for name in names)
 
     def stream(self, frontend: Frontend, output: abi.Output, step_samples: int) -> WasmStream:
         """The module, set up for overlapping windows of an endless signal.
@@ -227,7 +242,7 @@ class WasmPlan:
         if code == abi.ERROR_NOT_FINITE:
             position = self._engine.call("melspec_bad_sample", self.handle)
             if 0 <= position < samples.size:
-                raise abi.not_finite_error(samples, position, self.frontend)
+                raise abi.not_finite_error(samples, position, self.frontend.sample_rate)
         out = self._views()[2]
         if self._engine.check(code) != out.shape[1]:
             raise EngineError("The mel module gives another number of frames than asked for; it is faulty.")
@@ -314,7 +329,7 @@ class WasmStream:
         if frames == abi.ERROR_NOT_FINITE:
             position = self._engine.call("melspec_stream_bad_sample", self._handle)
             if 0 <= position < samples.size:
-                raise abi.not_finite_error(samples, position, self.frontend, before)
+                raise abi.not_finite_error(samples, position, self.frontend.sample_rate, before)
         self._engine.check(frames)
         chunk, _, window = self._views()
         taken = samples.size - int(chunk[2])

@@ -1,0 +1,217 @@
+// The real part of a spectrum is the spectrum of the frame's even part: a cosine transform of N / 2 + 1 reals g, which
+// takes half the work of a transform of the frame. Decimation in frequency, with M = N / 4:
+//
+//   C[2k]     is the same of the M + 1 reals g[n] + g[2M - n], which are split again, until few are left, and
+//   C[2k + 1] a cosine transform of the third kind of the M reals d[n] = g[n] - g[2M - n], found by a complex transform
+//             of H = M / 2 points (Makhoul 1980): v[m] = C[4m + 1], or C[4M - 4m - 1] in its second half, is the
+//             transform of U[n] = e^(pi i n / 2M) (d[n] - i d[M - n]) / 2, and v[2i] + i v[2i + 1] that of
+//             U[n] + U[n + H] + i e^(2 pi i n / M) (U[n] - U[n + H]), n < H, where U[n + H] is U[H - n] conjugated.
+//
+// That transform has the other sign: it is made of the usual one by exchanging real and imaginary parts, of what goes in
+// and of what comes out. Radix-4 decimation in frequency, in place. Lanes are frames.
+#include "cosines.h"
+
+#include "butterflies.h"
+#include "cold.h"
+#include "elementary.h"
+#include "window.h"
+
+namespace melspec {
+namespace {
+
+MELSPEC_COLD Cosines::Number turn_of(int n, int length) {
+  Cosines::Number turn;
+  unit_circle(n, length, &turn.re, &turn.im);
+  return turn;
+}
+
+inline Complex times(Complex a, Cosines::Number b) {
+  const Vec re = all(b.re), im = all(b.im);
+  return {a.re * re - a.im * im, a.re * im + a.im * re};
+}
+
+// Columns n ... n + kLanes - 1 of kLanes frames: a vector of neighbours each, which become a vector of frames each.
+inline void turn_around(const Vec *neighbours, Vec *to) {
+#if defined(__AVX2__)
+  transpose(neighbours[0], neighbours[1], neighbours[2], neighbours[3], to, to + 1, to + 2, to + 3);
+#elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
+  to[0] = firsts(neighbours[0], neighbours[1]);
+  to[1] = seconds(neighbours[0], neighbours[1]);
+#else
+  to[0] = neighbours[0];
+#endif
+}
+
+inline Vec backwards(Vec a) {
+#if defined(__AVX2__)
+  return __builtin_shufflevector(a, a, 3, 2, 1, 0);
+#elif defined(__wasm_simd128__) || defined(__SSE2__) || defined(__aarch64__)
+  return __builtin_shufflevector(a, a, 1, 0);
+#else
+  return a;
+#endif
+}
+
+}  // namespace
+
+MELSPEC_COLD void Cosines::allocate(Arena &arena, int size) {
+  n_fft = size;
+  window = arena.take<double>(size / 2);
+  turns = arena.take<Turns>(size / 8);
+  twiddles = arena.take<Number>(3 * size / 16);
+  last = arena.take<double>(kLast);
+  order = arena.take<uint16_t>(kOrders);
+}
+
+MELSPEC_COLD void Cosines::allocate_work(Arena &arena, int size) {
+  reals = arena.take<Vec>(size / 2 + 1);
+  work = arena.take<Complex>(size / 8);
+}
+
+MELSPEC_COLD void Cosines::prepare() {
+  for (int n = 0; n < n_fft / 2; ++n) window[n] = hann(n, n_fft, n_fft);
+  Turns *turn = turns;
+  for (int length = n_fft; length > kLast; length /= 2)
+    for (int n = 1; n <= length / 16; ++n, ++turn) {
+      const Number near = turn_of(n, length), far = turn_of(length / 8 - n, length), both = turn_of(4 * n, length);
+      turn->near = {near.im / 2, -near.re / 2};
+      turn->far = {far.re / 2, -far.im / 2};
+      turn->both = {-both.im, both.re};
+    }
+  Number *to = twiddles;
+  for (int length = n_fft / 8; length > 8; length /= 2)
+    for (int column = 0; column < length / 4; ++column)
+      for (int factor = 1; factor <= 3; ++factor) {
+        *to = turn_of(column * factor, length);
+        to->im = -to->im;
+        ++to;
+      }
+  for (int n = 0; n < kLast; ++n) last[n] = turn_of(n, kLast).re;
+  fill_orders(order);
+}
+
+void Cosines::real_spectra(const float *const *frames, double low, int most, Vec *spectrum) const {
+  fold(frames, low);
+  const Turns *turn = turns;
+  const Number *w = twiddles;
+  int stride = 1;
+  for (int length = n_fft; length > kLast; length /= 2, stride *= 2) {
+    const int points = length / 8;
+    split(length, turn);
+    transform(points, w, stride, most, spectrum);
+    turn += points / 2;
+    if (points > 8) w += 3 * points / 4;
+  }
+  finish(stride, spectrum);
+}
+
+// The even part, twice but for sample n_fft / 2, which has no partner; sample 0 has none either, and no weight.
+void Cosines::fold(const float *const *frames, double low) const {
+  constexpr int kTogether = 2 * kLanes;
+  const int half = n_fft / 2;
+  const double twice = 2.0 * low;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float *x = frames[lane];
+    reals[0][lane] = 0.0;
+    for (int n = 1; n < kTogether; ++n)
+      reals[n][lane] = (static_cast<double>(x[n]) + static_cast<double>(x[n_fft - n]) - twice) * window[n];
+    reals[half][lane] = static_cast<double>(x[half]) - low;
+  }
+  for (int n = kTogether; n < half; n += kTogether) {
+    Vec both[2][kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      Vec a[2], b[2];
+      load_two(frames[lane] + n, a, a + 1);
+      load_two(frames[lane] + n_fft - n - kTogether + 1, b, b + 1);
+      for (int i = 0; i < 2; ++i)
+        both[i][lane] = (a[i] + backwards(b[1 - i]) - all(twice)) * load(window + n + i * kLanes);
+    }
+    turn_around(both[0], reals + n);
+    turn_around(both[1], reals + n + kLanes);
+  }
+}
+
+// The first length / 2 + 1 reals, whose first length / 4 + 1 are then left.
+void Cosines::split(int length, const Turns *turn) const {
+  const int m = length / 4, h = m / 2;
+  Vec *g = reals;
+  const auto difference = [&](int n) {
+    const Vec a = g[n], b = g[2 * m - n];
+    g[n] = a + b;
+    return a - b;
+  };
+  const Vec d0 = difference(0), dh = difference(h) * all(0x1.6a09e667f3bcdp-1);  // sqrt(1/2)
+  work[0] = {d0 - dh, d0 + dh};
+  for (int n = 1; 2 * n <= h; ++n, ++turn) {
+    const Vec a = difference(n), b = difference(m - n);
+    // in the middle the two pairs are one
+    const Vec c = 2 * n < h ? difference(h - n) : a, d = 2 * n < h ? difference(h + n) : b;
+    const Complex near = times(Complex{b, a}, turn->near), far = times(Complex{c, d}, turn->far);
+    const Complex sum = near + far, rest = times(near - far, turn->both);
+    work[h - n] = {rest.im - sum.im, sum.re - rest.re};
+    work[n] = {sum.im + rest.im, sum.re + rest.re};
+  }
+}
+
+// The complex transform of the first `points` of work, whose outputs belong to the odd ones of every `stride` bins; none
+// need be written above bin `most`.
+void Cosines::transform(int points, const Number *w, int stride, int most, Vec *spectrum) const {
+  Complex *const end = work + points;
+  int length = points;
+  for (; length > 8; w += 9 * length / 8, length /= 4) {  // past the factors of this length and of half of it
+    const int quarter = length / 4;
+    for (Complex *block = work; block < end; block += length) {
+      Complex *z0 = block, *z1 = z0 + quarter, *z2 = z1 + quarter, *z3 = z2 + quarter;
+      const Number *factors = w;
+      for (int i = 0; i < quarter; ++i, factors += 3) {
+        const Four y = transform4(z0[i], z1[i], z2[i], z3[i]);
+        z0[i] = y.y0;
+        z1[i] = times(y.y1, factors[0]);
+        z2[i] = times(y.y2, factors[1]);
+        z3[i] = times(y.y3, factors[2]);
+      }
+    }
+  }
+  const int blocks = points / length;
+  const uint16_t *k = order_of(order, blocks);
+  Vec *const first = spectrum + stride, *const behind = spectrum + (8 * points - 1) * stride;
+  const auto up = [&](int i, Complex y) {
+    Vec *to = first + 8 * i * stride;
+    to[0] = y.im;
+    to[4 * stride] = y.re;
+  };
+  const auto down = [&](int i, Complex y) {
+    Vec *to = behind - 8 * i * stride;
+    to[0] = y.im;
+    to[-4 * stride] = y.re;
+  };
+  for (Complex *z = work; z < end; z += length, ++k) {
+    const int at = *k / 4;
+    // the lowest bin upwards, and the lowest downwards
+    if ((8 * at + 1) * stride > most && (8 * (blocks - at) - 5) * stride > most) continue;
+    if (length == 4) {
+      const Four y = transform4(z[0], z[1], z[2], z[3]);
+      up(at, y.y0);
+      up(at + blocks, y.y1);
+      down(at + 2 * blocks, y.y2);
+      down(at + 3 * blocks, y.y3);
+    } else {
+      Complex x[8] = {z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7]};
+      transform8(x);
+      for (int i = 0; i < 4; ++i) {
+        up(at + i * blocks, x[i]);
+        down(at + (4 + i) * blocks, x[4 + i]);
+      }
+    }
+  }
+}
+
+MELSPEC_COLD void Cosines::finish(int stride, Vec *spectrum) const {
+  for (int k = 0; k <= kLast / 2; ++k) {
+    Vec sum = reals[0];
+    for (int n = 1; n <= kLast / 2; ++n) sum += reals[n] * all(last[k * n % kLast]);
+    spectrum[k * stride] = sum;
+  }
+}
+
+}  // namespace melspec

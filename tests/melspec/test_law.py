@@ -1,0 +1,366 @@
+"""The power law of the spectrum's real part: values, bits, codes, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import struct
+
+import numpy as np
+import pytest
+from front_ends import PLAIN
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from laws import BIRDNET, filters, laws, mels, window
+from test_abi import CODES, HEADER
+from wat import functions
+
+from labous.errors import EngineError, FrontendError, SamplesError
+from labous.mel import MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, law
+from labous.power_law import PowerLawChannel, PowerLawFrontend, read_frontend
+from tests.counts import Counted
+
+Engine = WasmEngine | NativeEngine
+NAN, INF = float("nan"), float("inf")
+SHORT = dataclasses.replace(
+    BIRDNET,
+    window_seconds=0.1,
+    channels=(BIRDNET.channels[0], dataclasses.replace(BIRDNET.channels[1], hop_length=400)),
+)
+ONE = dataclasses.replace(SHORT, channels=BIRDNET.channels[:1])
+
+
+@pytest.fixture(params=["wasm", "native"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return request.getfixturevalue(request.param)
+
+
+def off(frontend: PowerLawFrontend, samples: np.ndarray, given: np.ndarray, weights: list[np.ndarray]) -> float:
+    """The largest distance from the reference, in units of float32's last place.
+
+    Where positive and negative parts of the spectrum cancel, the reference's own mel values have but few digits: what
+    its rounding may amount to is let pass.
+    """
+    reference = mels(frontend, samples, weights)
+    exponents = np.array([2 * channel.exponent for channel in frontend.channels])
+    reach = abs(frontend.peak_scale) * (1 + abs(frontend.peak_offset))
+    rounding = (
+        1e-14 * reach * np.array([w.sum(1).max() * c.n_fft for w, c in zip(weights, frontend.channels, strict=True)])
+    )
+    # the power is monotonic: between these two every value is as good
+    low = np.maximum(np.abs(reference) - rounding, 0) ** exponents
+    high = (np.abs(reference) + rounding) ** exponents
+    given = given.reshape(low.shape).astype(np.float64)
+    outside = np.maximum(np.maximum(low - given, given - high), 0)
+    return float((outside / np.spacing(np.maximum(high, 1e-30).astype(np.float32))).max())
+
+
+@pytest.mark.fault("any power-law front end", "as numpy computes it in float64, to one unit in the last place")
+@settings(max_examples=150, deadline=None)
+@given(frontend=laws(), seed=st.integers(0, 1000), level=st.sampled_from([1.0, 1e-3, 1e-30, 3e38]))
+def test_it_is_what_numpy_computes(frontend: PowerLawFrontend, seed: int, level: float, wasm: WasmEngine) -> None:
+    samples = window(frontend, seed, level)
+    mel = MelSpectrogram(frontend, wasm)
+    given = mel(samples)
+    assert given.dtype == np.float32 and given.shape == frontend.mel_shape and given.flags.c_contiguous
+    assert np.isfinite(given).all()
+    weights = [mel.filters(i) for i in range(len(frontend.channels))]
+    for channel, weight in zip(frontend.channels, weights, strict=True):
+        np.testing.assert_allclose(weight, filters(frontend, channel), rtol=2e-7, atol=1e-11)
+    assert off(frontend, samples, given, weights) <= 1
+
+
+def test_birdnets_to_the_last_bit(engine: Engine, counted: Counted) -> None:
+    samples = window(BIRDNET, 1)
+    given = MelSpectrogram(BIRDNET, engine)(samples)
+    weights = [filters(BIRDNET, channel) for channel in BIRDNET.channels]
+    exponents = np.array([2 * channel.exponent for channel in BIRDNET.channels])
+    reference = np.abs(mels(BIRDNET, samples, weights)[0]) ** exponents
+    ulps = np.abs(given - reference) / np.spacing(reference.astype(np.float32))
+    counted("BirdNET's front end against numpy in float64", f"{ulps.max():.4f} units in the last place")
+    assert given.shape == (96, 511, 2) and ulps.max() < 0.51
+
+
+@settings(max_examples=60, deadline=None)
+@given(frontend=laws(), seed=st.integers(0, 1000))
+def test_the_same_bits_in_every_build(
+    frontend: PowerLawFrontend, seed: int, wasm: WasmEngine, scalar: WasmEngine, native: NativeEngine
+) -> None:
+    samples = window(frontend, seed)
+    given = [MelSpectrogram(frontend, engine)(samples) for engine in (wasm, scalar, native)]
+    assert np.array_equal(given[0], given[1]) and np.array_equal(given[0], given[2])
+
+
+def test_fused_is_close(fast: NativeEngine, wasm: WasmEngine) -> None:
+    samples = window(BIRDNET, 2)
+    given, exact = (MelSpectrogram(BIRDNET, engine)(samples) for engine in (fast, wasm))
+    np.testing.assert_allclose(given, exact, rtol=2e-6)
+
+
+def test_shifts_are_windows_of_their_own(engine: Engine) -> None:
+    shifted = dataclasses.replace(SHORT, shifts=(0, 1, 60))
+    samples = window(SHORT, 3)
+    given = MelSpectrogram(shifted, engine)(samples)
+    assert given.shape == (3, *SHORT.mel_shape) == shifted.mel_shape
+    assert np.array_equal(given[0], MelSpectrogram(SHORT, engine)(samples))
+    for i, shift in enumerate(shifted.shifts):
+        one = MelSpectrogram(dataclasses.replace(SHORT, shifts=(shift,)), engine)(samples)
+        assert np.array_equal(given[i], one)
+    assert not np.array_equal(given[0], given[1])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 1e-45, 3.4e38, -0.0])
+def test_silence_is_the_constant_that_it_is_scaled_to(engine: Engine, value: float) -> None:
+    """0 / (0 + 1e-6), less one half, times two: a constant, of which bin 1 alone keeps a quarter of the frame."""
+    given = MelSpectrogram(SHORT, engine)(np.full(SHORT.window_samples, value, np.float32))
+    weights = MelSpectrogram(SHORT, engine).filters(0)
+    expected = np.zeros(SHORT.mel_shape)
+    column = np.abs(weights[::-1, 1].astype(np.float64) * 512) ** (2 * SHORT.channels[0].exponent)
+    expected[..., 0] = column[:, None]
+    assert np.count_nonzero(column) > 0 and np.count_nonzero(given) == np.count_nonzero(expected)
+    np.testing.assert_allclose(given, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [1e-6, 1e-3, 0.19, 0.5, 1.0])
+def test_nothing_stays_nothing(engine: Engine, exponent: float) -> None:
+    channel = dataclasses.replace(BIRDNET.channels[1], exponent=exponent)  # above bin 1
+    frontend = dataclasses.replace(SHORT, channels=(channel,))
+    given = MelSpectrogram(frontend, engine)(np.full(SHORT.window_samples, 0.25, np.float32))
+    assert not given.any()
+
+
+@pytest.mark.fault("samples of ±3.4e38", "the same maps as of the same sound at full scale")
+def test_huge_samples_do_not_overflow(engine: Engine) -> None:
+    most = float(np.finfo(np.float32).max)
+    frontend = dataclasses.replace(ONE, peak_epsilon=1e-300)
+    samples = np.sign(window(frontend, 4)).astype(np.float32)
+    mel = MelSpectrogram(frontend, engine)
+    given = mel((most * samples).astype(np.float32))
+    assert np.isfinite(given).all()
+    np.testing.assert_allclose(given, mel(samples), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2.0**38, -(2.0**38)])
+def test_the_largest_scale_does_not_overflow(engine: Engine, scale: float) -> None:
+    channel = PowerLawChannel(n_fft=4096, hop_length=100, f_min=0.0, f_max=24000.0, exponent=1.0)
+    frontend = dataclasses.replace(SHORT, channels=(channel,), n_mels=1, peak_scale=scale)
+    impulse = np.zeros(frontend.window_samples, np.float32)
+    impulse[2048] = 1
+    given = MelSpectrogram(frontend, engine)(impulse)
+    assert np.isfinite(given).all() and given.max() > 1e23
+
+
+@pytest.mark.fault("NaN and infinity in a power law's window", "refused by position")
+@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@pytest.mark.parametrize("position", [0, 1, 1234, 4799])
+def test_what_is_not_finite_is_refused_by_position(engine: Engine, value: float, position: int) -> None:
+    samples = window(SHORT, 5)
+    samples[position] = value
+    mel = MelSpectrogram(SHORT, engine)
+    with pytest.raises(SamplesError, match=rf"Sample {position} \(at .* s\) is .*repair the recording"):
+        mel(samples)
+    samples[position] = 0
+    assert np.isfinite(mel(samples)).all()
+
+
+def test_only_whole_windows(engine: Engine) -> None:
+    mel = MelSpectrogram(SHORT, engine)
+    for wrong in (SHORT.window_samples - 1, SHORT.window_samples + 1, 0):
+        with pytest.raises(SamplesError, match=rf"{wrong} samples are not a window; pass 4800"):
+            mel(np.zeros(wrong, np.float32))
+    with pytest.raises(SamplesError, match="one channel"):
+        mel(np.zeros((2, SHORT.window_samples), np.float32))
+    with pytest.raises(SamplesError, match="int16"):
+        mel(np.zeros(SHORT.window_samples, np.int16))
+    for other in (mel.power, mel.decibels):
+        with pytest.raises(FrontendError, match=r"a power law has no .*; call the spectrogram itself"):
+            other(window(SHORT, 0))
+    with pytest.raises(FrontendError, match="a power law has no analysis window"):
+        mel.window()
+
+
+def test_windows_one_after_another(engine: Engine) -> None:
+    mel = MelSpectrogram(SHORT, engine)
+    windows = MelWindows(mel, engine, step=1000)
+    sound = np.random.default_rng(6).standard_normal(13_000).astype(np.float32)
+    for i in range(8):
+        part = sound[1000 * i : 1000 * i + SHORT.window_samples]
+        assert np.array_equal(windows(part, 1000 if i else part.size), mel(part))
+    windows.close()
+
+
+def test_closed_is_closed(wasm: WasmEngine) -> None:
+    mel = MelSpectrogram(SHORT, wasm)
+    mel.close()
+    with pytest.raises(EngineError, match="closed"):
+        mel(window(SHORT, 0))
+    with pytest.raises(EngineError, match="closed"):
+        mel.filters()
+    for _ in range(5):
+        MelSpectrogram(SHORT, wasm).close()
+    before = wasm.memory_bytes
+    for _ in range(50):
+        used = MelSpectrogram(SHORT, wasm)
+        used(window(SHORT, 0))
+        used.filters(1)
+        del used
+    assert wasm.memory_bytes == before
+
+
+OFFSETS = {
+    name: (int(at), kind)
+    for struct_name in ("channel", "config")
+    for body in re.findall(rf"typedef struct melspec_law_{struct_name} {{(.*?)}}", HEADER, re.DOTALL)
+    for kind, name, at in re.findall(r"(double|int32_t) (\w+); +/\* +(\d+)  ", body)
+}
+CHANNELS_AT = 40
+
+
+def packed(frontend: PowerLawFrontend = SHORT, **changes: float) -> bytes:
+    """The bytes with some fields replaced, by their offsets in the header; those of a channel as name_0 … name_3."""
+    data = bytearray(law.pack_config(frontend))
+    for field, value in changes.items():
+        name, _, channel = field.rpartition("_") if field[-1].isdigit() else (field, "", "")
+        offset, kind = OFFSETS[name]
+        if channel:
+            offset += CHANNELS_AT + 32 * int(channel)
+        struct.pack_into("<d" if kind == "double" else "<i", data, offset, value)
+    return bytes(data)
+
+
+def create(engine: WasmEngine, config: bytes) -> tuple[int, int]:
+    """melspec_law_create by hand: its code, and the law's address."""
+    address = engine.allocate(len(config) + 8)
+    engine.view(address, (len(config) + 8,), np.uint8)[:] = np.frombuffer(config + b"\xff" * 8, np.uint8)
+    code = engine.call("melspec_law_create", address, address + len(config))
+    made = int(engine.view(address + len(config), (1,), np.uint32)[0])
+    engine.call("melspec_free", address)
+    return code, made
+
+
+def test_header_and_python_agree(wasm: WasmEngine) -> None:
+    assert law.CONFIG_SIZE == wasm.call("melspec_law_config_size") == 168
+    assert f"#define MELSPEC_LAW_CHANNELS {law.MOST_CHANNELS}\n" in HEADER
+    constants = {**SHORT.to_dict(), "abi_version": 1, "n_channels": 2}
+    for name, (offset, kind) in OFFSETS.items():
+        form = "<d" if kind == "double" else "<i"
+        if name in constants:
+            assert struct.unpack_from(form, packed(), offset)[0] == constants[name], name
+            continue
+        for i, channel in enumerate(SHORT.to_dict()["channels"]):
+            assert struct.unpack_from(form, packed(), CHANNELS_AT + 32 * i + offset)[0] == channel[name], name
+    assert len(OFFSETS) == 12 and not any(packed()[CHANNELS_AT + 64 :])
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [
+        ("ABI_VERSION", {"abi_version": 0}),
+        ("ABI_VERSION", {"abi_version": 2}),
+        ("SAMPLE_RATE", {"sample_rate": 7999}),
+        ("SAMPLE_RATE", {"sample_rate": 96001}),
+        ("N_MELS", {"n_mels": 0}),
+        ("N_MELS", {"n_mels": 257}),
+        ("CHANNELS", {"n_channels": 0}),
+        ("CHANNELS", {"n_channels": 5}),
+        ("CHANNELS", {"n_channels": -(2**31)}),
+        ("CHANNELS", {"n_channels": 1}),
+        ("CHANNELS", {"f_min_2": 1e-300}),
+        ("CHANNELS", {"hop_length_3": 1}),
+        ("PEAK", {"peak_epsilon": 0.0}),
+        ("PEAK", {"peak_epsilon": -1.0}),
+        ("PEAK", {"peak_epsilon": NAN}),
+        ("PEAK", {"peak_epsilon": INF}),
+        ("PEAK", {"peak_offset": NAN}),
+        ("PEAK", {"peak_offset": INF}),
+        ("PEAK", {"peak_scale": 0.0}),
+        ("PEAK", {"peak_scale": NAN}),
+        ("PEAK", {"peak_scale": 1e12}),
+        ("PEAK", {"peak_scale": -1e-13}),
+        ("N_FFT", {"n_fft_0": 128}),
+        ("N_FFT", {"n_fft_1": 8192}),
+        ("N_FFT", {"n_fft_0": 1000}),
+        ("N_FFT", {"n_channels": 3}),
+        ("HOP_LENGTH", {"hop_length_0": 0}),
+        ("FREQUENCIES", {"f_min_0": -1.0}),
+        ("FREQUENCIES", {"f_min_1": 15000.0}),
+        ("FREQUENCIES", {"f_max_1": 24000.1}),
+        ("FREQUENCIES", {"f_min_1": NAN}),
+        ("FREQUENCIES", {"f_max_0": NAN}),
+        ("FREQUENCIES", {"f_min_0": 2999.9999999999995}),
+        ("EXPONENT", {"exponent_0": 0.0}),
+        ("EXPONENT", {"exponent_1": 1.0000001}),
+        ("EXPONENT", {"exponent_1": NAN}),
+    ],
+)
+def test_impossible_constants_are_refused_inside(wasm: WasmEngine, code: str, changes: dict[str, float]) -> None:
+    found, made = create(wasm, packed(**changes))
+    assert (found, made) == (CODES[f"ERROR_{code}"], 0)
+    with pytest.raises((FrontendError, EngineError), match=r"mel stage"):
+        wasm.check(found)
+
+
+def test_bad_pointers_and_sizes(wasm: WasmEngine) -> None:
+    code, made = create(wasm, packed())
+    assert code == 0
+    n, count = SHORT.window_samples, int(np.prod(SHORT.mel_shape))
+    samples, out = wasm.allocate(4 * n), wasm.allocate(4 * count)
+    wasm.view(samples, (n,), np.float32)[:] = 0
+    end = wasm.memory_bytes
+    error = {name.removeprefix("ERROR_"): value for name, value in CODES.items()}
+
+    def run(
+        *, made: int = made, samples: int = samples, n: int = n, first: int = 0, out: int = out, room: int = count
+    ) -> int:
+        return wasm.call("melspec_law_run", made, samples, n, first, out, room)
+
+    assert run() == SHORT.n_frames
+    for bad in (0, 2, 4, end - 4, samples, -16):
+        assert run(made=bad) == error["LAW"]
+        assert wasm.call("melspec_law_frames", bad, n) == wasm.call("melspec_law_bytes", bad, n) == error["LAW"]
+        assert wasm.call("melspec_law_bad_sample", bad) == wasm.call("melspec_law_filters", bad, 0, out, 1) == -31
+        if bad:
+            assert wasm.call("melspec_law_destroy", bad) == error["LAW"]
+    for bad in (0, samples + 2, end - 4 * (n - 1), out - 4 * (n - 1), -4):
+        assert run(samples=bad) == error["POINTER"]
+    for bad in (0, out + 1, end - 4, samples, made):
+        assert run(out=bad) == error["POINTER"]
+    assert run(room=count - 1) == run(room=0) == run(room=-1) == error["CAPACITY"]
+    assert run(n=-1) == error["N_SAMPLES"]
+    assert run(n=2047) == run(first=n - 2047) == error["N_SAMPLES"]
+    assert run(first=-1) == run(first=n + 1) == run(first=2**31 - 1) == error["FIRST_SAMPLE"]
+    assert wasm.call("melspec_law_frames", made, -1) == error["N_SAMPLES"]
+    assert wasm.call("melspec_law_bytes", made, 2**31 - 1) == error["TOO_LONG"]
+    assert wasm.call("melspec_law_bytes", made, n) == 4 * count
+    weights = 96 * 1025
+    for bad in (-1, 2, 2**31 - 1):
+        assert wasm.call("melspec_law_filters", made, bad, out, weights) == error["CHANNELS"]
+    assert wasm.call("melspec_law_filters", made, 0, out, weights - 1) == error["CAPACITY"]
+    assert wasm.call("melspec_law_filters", made, 0, 0, weights) == error["POINTER"]
+    assert wasm.call("melspec_law_create", 0, out) == wasm.call("melspec_law_create", out, 0) == error["POINTER"]
+    assert wasm.call("melspec_law_destroy", made) == 0 == wasm.call("melspec_law_destroy", 0)
+    assert wasm.call("melspec_law_destroy", made) == error["LAW"], "destroyed twice"
+    wasm.call("melspec_free", samples)
+    wasm.call("melspec_free", out)
+
+
+@pytest.mark.fault("a module without power laws", "refused when one is asked for")
+def test_older_modules_say_so() -> None:
+    import wasmtime
+
+    bodies = {
+        "melspec_abi_version": abi.ABI_VERSION,
+        "melspec_config_size": abi.CONFIG_SIZE,
+    }
+    old = {name: f'(func (export "{name}") (result i32) i32.const {value})' for name, value in bodies.items()}
+    module = bytes(wasmtime.wat2wasm(f'(module {functions(**old)} (memory (export "memory") 1))'))
+    engine = WasmEngine(module)
+    with pytest.raises(EngineError, match="cannot compute power-law front ends, it is too old"):
+        MelSpectrogram(SHORT, engine)
+
+
+def test_front_ends_are_read_by_their_kind() -> None:
+    assert read_frontend(PLAIN.to_dict()) == PLAIN
+    assert read_frontend(BIRDNET.to_dict()) == BIRDNET
+    with pytest.raises(FrontendError, match=r"kind is .mfcc.; it must be power_law, or be left out"):
+        read_frontend({**PLAIN.to_dict(), "kind": "mfcc"})
