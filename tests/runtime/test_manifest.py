@@ -109,9 +109,9 @@ def test_a_shape_that_cannot_be_is_named(shape: Any) -> None:
 
 
 def test_a_newer_schema_is_refused_with_both_versions() -> None:
-    message = refusal({"schema_version": 3, "all": "different"})
-    assert "schema version 3" in message
-    assert "reads up to 2" in message
+    message = refusal({"schema_version": 4, "all": "different"})
+    assert "schema version 4" in message
+    assert "reads up to 3" in message
     assert "pip install -U labous" in message
 
 
