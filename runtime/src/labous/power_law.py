@@ -211,15 +211,13 @@ AnyFrontend = Frontend | PowerLawFrontend
 
 
 def read_frontend(constants: Mapping[str, Any]) -> AnyFrontend:
-    """A front end of the kind that its constants name; of :class:`Frontend`, where they name none.
+    """The front end of a manifest: of the kind that it names; without one, a :class:`labous.frontend.Frontend`.
 
     Raises:
-        FrontendError: there is no such kind, a key is unknown or missing, or a value impossible.
+        FrontendError: the kind or a key is unknown, a key is missing, or a value impossible.
     """
     if "kind" not in constants:
         return Frontend.from_dict(constants)
-    if constants["kind"] != KIND:
-        raise FrontendError(
-            f"Front end: kind is {shown(constants['kind'])}; it must be {KIND}, or left out for a log-mel spectrogram."
-        )
-    return PowerLawFrontend.from_dict(constants)
+    if constants["kind"] == KIND:
+        return PowerLawFrontend.from_dict(constants)
+    raise FrontendError(f"Front end: kind is {shown(constants['kind'])}; it must be {KIND}, or be left out.")
