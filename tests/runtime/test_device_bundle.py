@@ -20,7 +20,7 @@ import soxr
 import labous
 from labous import models
 from labous.archive import write_checksums
-from labous.errors import EngineError
+from labous.errors import BundleError, EngineError
 from labous.mel import wasm
 from labous.recordings import windows
 from tests.runtime import audio, bundles

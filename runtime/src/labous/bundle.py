@@ -14,12 +14,13 @@ from labous import consistency, libraries, recordings
 from labous.archive import read_files, write_checksums
 from labous.detect import Detection, Label, Predictions, Scoring, birds_only, detections
 from labous.errors import BundleError, EngineError, LabousError, SamplesError
+from labous.frontend import Frontend
 from labous.labels import read_labels
 from labous.manifest import PRECISIONS, Manifest, ModelFile, Native
 from labous.mel import MelEngine, MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, compiled
 from labous.models import Library, Model, ModelFiles, alternative, choose_engine, engine_named
 from labous.models.inputs import averaged
-from labous.power_law import AnyFrontend
+from labous.power_law import AnyFrontend, in_decibels
 
 __all__ = ["Bundle", "Label", "load", "read_labels", "write_checksums"]
 
@@ -157,6 +158,12 @@ class Bundle:
     def mel(self) -> MelSpectrogram:
         """The front end, computed by the bundle's own WebAssembly module, or by the library that was made of it."""
         return MelSpectrogram(self.frontend, self._mel_engine)
+
+    @functools.cached_property
+    def decibels(self) -> MelSpectrogram:
+        """A log-mel spectrogram of sound of any length, for people to look at: the front end itself, if it is such."""
+        frontend = self.frontend
+        return self.mel if isinstance(frontend, Frontend) else MelSpectrogram(in_decibels(frontend), self._mel_engine)
 
     @functools.cached_property
     def mel_library(self) -> tuple[str, str] | None:

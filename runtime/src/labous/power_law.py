@@ -206,6 +206,32 @@ class PowerLawFrontend:
         return cls(**constants_of(cls, told))
 
 
+def in_decibels(frontend: PowerLawFrontend) -> Frontend:
+    """A log-mel front end of the same windows, frames, bands and frequencies: what to draw where no model looks."""
+    lowest, highest = frontend.band
+    return Frontend(
+        sample_rate=frontend.sample_rate,
+        window_seconds=frontend.window_seconds,
+        n_fft=frontend.longest_frame,
+        win_length=frontend.longest_frame,
+        hop_length=frontend.channels[0].hop_length,
+        window="hann",
+        center=False,
+        pad_mode="constant",
+        power=2.0,
+        n_mels=frontend.n_mels,
+        f_min=lowest,
+        f_max=highest,
+        mel_scale="htk",
+        mel_norm=None,
+        amin=1e-10,
+        ref=1.0,
+        top_db=None,
+        db_offset=0.0,
+        db_scale=1.0,
+    )
+
+
 AnyFrontend = Frontend | PowerLawFrontend
 """A front end of either kind."""
 

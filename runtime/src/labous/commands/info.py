@@ -27,13 +27,16 @@ def _lines(bundle: Bundle) -> list[str]:
     manifest, dataset = bundle.manifest, bundle.manifest.dataset
     size = sum(map(len, bundle.files.values()))
     what = "SYNTHETIC, knows no real bird" if dataset.synthetic else "real recordings"
+    extent = f"{dataset.name} ({what}): {dataset.recordings} recordings, {dataset.hours:g} h"
+    if manifest.source is not None and not dataset.recordings:
+        extent = f"{dataset.name}: that of the model it was made of, see below"
     lines = [
         f"{manifest.name} {manifest.version}",
         "",
         *aligned(
             [
                 ("intact", f"yes: {len(bundle.files)} files, {size:,} bytes"),
-                ("dataset", f"{dataset.name} ({what}): {dataset.recordings} recordings, {dataset.hours:g} h"),
+                ("dataset", extent),
                 ("needs", f"labous {manifest.min_runtime} or later"),
                 ("revision", f"code {manifest.revision.code}, data {manifest.revision.data}"),
                 ("mel module", f"{manifest.mel.file}, ABI version {manifest.mel.abi_version}"),

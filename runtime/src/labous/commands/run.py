@@ -45,7 +45,7 @@ def _check(pipeline: Pipeline) -> int:
     told = bundle.manifest
     pairs = [
         ("station", pipeline.station.name),
-        ("bundle", f"{told.name} {told.version}, {bundle.precision}, {len(bundle.labels)} species"),
+        ("bundle", f"{told.name} {told.version}, {bundle.precision}, {(~bundle.not_birds).sum()} species"),
         ("state", str(pipeline.state)),
     ]
     rows = [
