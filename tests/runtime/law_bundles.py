@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from labous.archive import write_checksums
 from labous.mel import MelSpectrogram
 from labous.models import open_model
 from labous.models.inputs import averaged
@@ -135,7 +137,7 @@ def manifest(
         "metrics": {},
     }  # fmt: skip
     del values["onnx"], values["teacher"]
-    return values
+    return dict(json.loads(json.dumps(values)))  # nothing of it shared
 
 
 def write_bundle(
@@ -163,3 +165,20 @@ def write_bundle(
     (directory / "MODEL_CARD.md").write_text("# A test bundle\n", encoding="utf-8")
     bundles.write_manifest(directory, manifest(frontend, precisions))
     return directory
+
+
+def write_beside(directory: Path, folder: str, frontend: PowerLawFrontend) -> None:
+    """Add such a bundle's files to another bundle, in a folder of it, for manifests that name them there."""
+    write_bundle(directory / folder, frontend)
+    for name in ("manifest.json", "SHA256SUMS"):
+        (directory / folder / name).unlink()
+    write_checksums(directory)
+
+
+def manifest_beside(folder: str, frontend: PowerLawFrontend) -> dict[str, Any]:
+    """The manifest of a bundle whose files are in a folder of it."""
+    values = manifest(frontend)
+    values["labels"] = f"{folder}/{values['labels']}"
+    for holder in (values["mel"], values["golden"], *values["models"].values()):
+        holder["file"] = f"{folder}/{holder['file']}"
+    return values
