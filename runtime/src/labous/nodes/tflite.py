@@ -70,7 +70,9 @@ class Tflite:
                 "table of labels that belongs to it."
             )
         plain = Scoring.plain(len(labels))
-        return _Node(self, model, Classifier(labels, plain, None, self.top_n, context.path(self.model).name))
+        name = context.path(self.model).name
+        never = context.bundle.not_birds if self.labels is None else None
+        return _Node(self, model, Classifier(labels, plain, None, self.top_n, name, not_birds=never))
 
     def _of_bundle(self, bundle: Bundle, engine: str | None, opened: str | None) -> _Node:
         if engine != opened:
