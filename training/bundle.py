@@ -18,7 +18,7 @@ import pandas as pd
 from labous import __version__
 from labous.archive import write_checksums
 from labous.bundle import Bundle, read_labels
-from labous.manifest import SCHEMA_VERSION
+from labous.manifest import LOG_MEL_SCHEMA_VERSION
 from labous.mel.abi import ABI_VERSION
 from labous.station.occurrence import FILE as OCCURRENCE
 from melspec_cpp.boards import MACHINES
@@ -141,7 +141,7 @@ def _licences(settings: Settings) -> pd.Series:
 def _manifest(settings: Settings, models: dict[str, bytes], metrics: Any, summary: Any) -> dict[str, Any]:
     told = settings.evaluate
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": LOG_MEL_SCHEMA_VERSION,
         "name": settings.bundle.name or f"labous-{summary['dataset']}",
         "version": settings.bundle.version,
         "min_runtime": __version__,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labous.frontend import Frontend
-from labous.mel import abi
+from labous.mel import abi, law
+from labous.power_law import PowerLawFrontend
 from melspec_cpp import boards, emulators
 from melspec_cpp.build import BuildError
 from training.aot.build import HERE as AOT
@@ -27,7 +30,7 @@ from training.errors import StageError
 
 MEL, MODEL = "libmelspec.so", "libmodel.so"
 
-_TRIAL = Path(__file__).with_name("native_trial.c")
+_TRIAL, _LAW_TRIAL = (Path(__file__).with_name(name) for name in ("native_trial.c", "native_law_trial.c"))
 _TRIAL_SECONDS = 600
 
 
@@ -44,6 +47,17 @@ def build(machine: str, wasm: bytes, tflite: bytes, place: Path) -> dict[str, An
         StageError: a compiler is missing or fails.
         AotError: the model has something that cannot be built.
     """
+    told = build_mel(machine, wasm, place)
+    build_model(tflite, machine, place / "native" / machine / MODEL)
+    return told | {"model": {"file": f"native/{machine}/{MODEL}", "source": hashlib.sha256(tflite).hexdigest()}}
+
+
+def build_mel(machine: str, wasm: bytes, place: Path) -> dict[str, Any]:
+    """The same of the mel module alone, for a model that cannot be built: another engine runs that.
+
+    Raises:
+        StageError: a compiler is missing or fails.
+    """
     folder = place / "native" / machine
     folder.mkdir(parents=True)
     module = folder / "melspec.wasm"
@@ -54,11 +68,7 @@ def build(machine: str, wasm: bytes, tflite: bytes, place: Path) -> dict[str, An
         raise StageError(str(error)) from error
     finally:
         module.unlink()
-    build_model(tflite, machine, folder / MODEL)
-    return {
-        "mel": {"file": f"native/{machine}/{MEL}", "source": hashlib.sha256(wasm).hexdigest()},
-        "model": {"file": f"native/{machine}/{MODEL}", "source": hashlib.sha256(tflite).hexdigest()},
-    }
+    return {"mel": {"file": f"native/{machine}/{MEL}", "source": hashlib.sha256(wasm).hexdigest()}}
 
 
 def attempt(machine: str, place: Path, frontend: Frontend, golden: bytes, tolerance: float) -> str:
@@ -74,12 +84,9 @@ def attempt(machine: str, place: Path, frontend: Frontend, golden: bytes, tolera
     Raises:
         StageError: they give another mel by so much as a bit, or other logits, or fail.
     """
-    sizes = ", ".join(f"{name} {(place / 'native' / machine / name).stat().st_size:,} bytes" for name in (MEL, MODEL))
-    if packages := emulators.missing(machine):
-        return (
-            f"{machine}: {sizes}; NOT TRIED, as this machine cannot run it: apt-get install {' '.join(packages)}, or "
-            "run labous check on such a board"
-        )
+    sizes = _sizes(machine, place, (MEL, MODEL))
+    if why := _untried(machine):
+        return f"{machine}: {sizes}; {why}"
     with np.load(io.BytesIO(golden), allow_pickle=False) as archive:
         samples, mel, logits = (archive[name] for name in ("samples", "mel", "logits_float32"))
     found_mel, found_logits = _computed(machine, place / "native" / machine, frontend, samples, mel.shape, logits.shape)
@@ -94,6 +101,47 @@ def attempt(machine: str, place: Path, frontend: Frontend, golden: bytes, tolera
     return f"{machine}: {sizes}; mel the same bits, logits within {difference:.1g} on {len(samples)} golden windows"
 
 
+def attempt_mel(machine: str, place: Path, frontend: PowerLawFrontend, golden: bytes) -> str:
+    """Run a machine's mel library alone on the golden windows, and give the line that tells of it.
+
+    Args:
+        machine: whose it is.
+        place: the bundle.
+        frontend: its front end.
+        golden: its golden windows, whose mel is melspec.wasm's.
+
+    Raises:
+        StageError: it gives another mel by so much as a bit, or fails.
+    """
+    sizes = _sizes(machine, place, (MEL,))
+    if why := _untried(machine):
+        return f"{machine}: {sizes}; {why}"
+    with np.load(io.BytesIO(golden), allow_pickle=False) as archive:
+        samples, mel = archive["samples"], archive["mel"]
+    told = [len(samples), samples.shape[1], math.prod(frontend.input_shape), len(frontend.shifts), *frontend.shifts]
+    windows = samples.astype(np.float32) / np.float32(32768)
+    given = np.array(told, np.int32).tobytes() + law.pack_config(frontend) + windows.tobytes()
+    done = _run(machine, [place / "native" / machine / MEL], _LAW_TRIAL, given, 4 * mel.size)
+    if done != mel.tobytes():
+        raise StageError(f"native/{machine}/{MEL} gives another mel than melspec.wasm; the bundle was not kept.")
+    return f"{machine}: {sizes}; mel the same bits on {len(samples)} golden windows"
+
+
+def _sizes(machine: str, place: Path, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {(place / 'native' / machine / name).stat().st_size:,} bytes" for name in names)
+
+
+def _untried(machine: str) -> str:
+    """Why a machine's libraries are not run here; empty if they are."""
+    packages = emulators.missing(machine)
+    if not packages:
+        return ""
+    return (
+        f"NOT TRIED, as this machine cannot run it: apt-get install {' '.join(packages)}, or run labous check on such "
+        "a board"
+    )
+
+
 def _computed(
     machine: str,
     folder: Path,
@@ -106,11 +154,19 @@ def _computed(
     sizes = np.array([len(samples), samples.shape[1], mel_shape[1] * mel_shape[2], logits_shape[1]], np.int32)
     windows = samples.astype(np.float32) / np.float32(32768)
     given = sizes.tobytes() + abi.pack_config(frontend) + windows.tobytes()
+    n_mel, n_logits = int(np.prod(mel_shape)), int(np.prod(logits_shape))
+    output = _run(machine, [folder / MEL, folder / MODEL], _TRIAL, given, 4 * (n_mel + n_logits))
+    values = np.frombuffer(output, np.float32)
+    return values[:n_mel].reshape(mel_shape), values[n_mel:].reshape(logits_shape)
+
+
+def _run(machine: str, built: Sequence[Path], source: Path, given: bytes, n_bytes: int) -> bytes:
+    """What a program in C that is linked with libraries of a machine writes, as many bytes as it must."""
     with tempfile.TemporaryDirectory(prefix="labous-trial-") as scratch:
         program = Path(scratch) / "trial"
-        made = [Path(shutil.copy(folder / name, scratch)) for name in (MEL, MODEL)]  # a path as the linker likes it
+        made = [Path(shutil.copy(library, scratch)) for library in built]  # a path as the linker likes it
         try:
-            boards.compile_c(machine, _TRIAL, *made, f"-I{AOT / 'include'}", f"-Wl,-rpath,{scratch}", out=program)
+            boards.compile_c(machine, source, *made, f"-I{AOT / 'include'}", f"-Wl,-rpath,{scratch}", out=program)
         except BuildError as error:
             raise StageError(str(error)) from error
         command = emulators.command(machine, program)
@@ -118,9 +174,7 @@ def _computed(
             done = subprocess.run(command, input=given, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
             raise StageError(f"The libraries for {machine} did not end within {_TRIAL_SECONDS} s.") from error
-    n_mel, n_logits = int(np.prod(mel_shape)), int(np.prod(logits_shape))
-    if done.returncode != 0 or len(done.stdout) != 4 * (n_mel + n_logits):
+    if done.returncode != 0 or len(done.stdout) != n_bytes:
         told = done.stderr.decode(errors="replace").strip()[-300:]
         raise StageError(f"The libraries for {machine} fail on the golden windows ({told or done.returncode}).")
-    values = np.frombuffer(done.stdout, np.float32)
-    return values[:n_mel].reshape(mel_shape), values[n_mel:].reshape(logits_shape)
+    return done.stdout

@@ -20,7 +20,7 @@ import soxr
 import labous
 from labous import models
 from labous.archive import write_checksums
-from labous.errors import EngineError
+from labous.errors import BundleError, EngineError
 from labous.mel import wasm
 from labous.recordings import windows
 from tests.runtime import audio, bundles
@@ -180,19 +180,25 @@ def test_samples_that_cannot_be(samples: np.ndarray, why: str, bundle_path: Path
         (lambda m: m["detection"]["thresholds"].update(x=0.5), "disagree about x"),
         (lambda m: m.update(labels="species.csv"), "species.csv is not listed"),
         (lambda m: m["mel"].update(file="../melspec.wasm"), "../melspec.wasm is not listed"),
-        (lambda m: m["models"].pop("float32"), "no float32 model; it has: int8"),
         (lambda m: m["models"].clear(), "has no model"),
         (
             lambda m: m["detection"]["calibration"].pop("comcuc"),
             "detection.calibration and labels.csv disagree about comcuc",
         ),
         (lambda m: m["detection"]["calibration"].update(x={"scale": 1, "offset": 0}), "disagree about x"),
-        (lambda m: m.update(schema_version=3), "schema version 3"),
+        (lambda m: m.update(schema_version=4), "schema version 4"),
     ],
 )
 def test_a_bundle_at_odds_with_itself_is_refused(change: Callable[[Any], object], why: str, bundle_path: Path) -> None:
     change_manifest(bundle_path, change)
     assert why in refusal(bundle_path)
+
+
+def test_a_precision_that_a_bundle_lacks_is_refused_only_where_it_is_asked_for(bundle_path: Path) -> None:
+    change_manifest(bundle_path, lambda m: m["models"].pop("float32"))
+    with pytest.raises(BundleError, match="has no float32 model; it has: int8"):
+        labous.load(bundle_path, "float32")
+    assert labous.load(bundle_path).precision == "int8"
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "MODEL_CARD.md", "model.onnx", "golden/golden.npz"])

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from labous._version import __version__
 from labous.detect import Confirmation
 from labous.errors import BundleError
-from labous.manifest import Calibration, Manifest, Teacher
-from tests.runtime import bundles
+from labous.manifest import Calibration, Manifest, NativeFile, OnnxFile, Source, Teacher
+from tests.runtime import bundles, law_bundles
 
 
 def parse(values: Any) -> Manifest:
@@ -46,7 +46,17 @@ def parent_of(values: Any, path: tuple[str | int, ...]) -> Any:
     return values
 
 
+def third_version() -> dict[str, Any]:
+    """A manifest with all that the third schema has, and what it need not have."""
+    made = {"file": "native/riscv64/libmelspec.so", "source": "0" * 64}
+    return law_bundles.manifest() | {
+        "onnx": {"file": "model.onnx", "opset": 17},
+        "native": {"riscv64": {"mel": made, "model": made | {"file": "native/riscv64/libmodel.so"}}},
+    }
+
+
 MANIFEST = bundles.manifest()
+THIRD = third_version()
 # what holds names of the bundle's own choice may lose one; the front end has its own tests
 FREE = ("models", "metrics", "golden.tolerance", "detection.thresholds", "detection.calibration")
 OPTIONAL = ("licence", "teacher")
@@ -59,6 +69,18 @@ REQUIRED = [
     and dotted(path) not in OPTIONAL
 ]
 TYPED = [path for path in leaves(MANIFEST) if path[0] != "frontend" and "shape" not in path[:-1]]
+NEW = [
+    path
+    for path in leaves(THIRD)
+    if path[0] in ("source", "onnx", "native")
+    or path[:2] == ("detection", "not_birds")
+    or path[:2] == ("models", "float16")
+    if "shape" not in path[:-1]
+]
+NEW_REQUIRED = [
+    path for path in NEW if path[0] in ("source", "onnx", "native") and len(path) > 1
+    if path not in (("native", "riscv64"), ("native", "riscv64", "model"))
+]  # fmt: skip
 
 
 def test_every_key_is_read() -> None:
@@ -101,6 +123,74 @@ def test_a_value_of_the_wrong_type_is_named(path: tuple[str | int, ...]) -> None
         assert "\x1b" not in message
 
 
+def test_every_key_of_the_third_schema_is_read() -> None:
+    manifest = parse(THIRD)
+    assert manifest.frontend == law_bundles.FRONTEND
+    assert manifest.models["float16"].input.shape == (1, 16, 511, 2)
+    assert manifest.detection.not_birds == ("dog", "human1")
+    assert manifest.source == Source("Owl 4", "CC BY-NC-SA 4.0", "Not for commercial use.")
+    assert manifest.onnx == OnnxFile("model.onnx", 17)
+    assert manifest.native["riscv64"].model == NativeFile("native/riscv64/libmodel.so", "0" * 64)
+    assert set(manifest.files) == {
+        "melspec.wasm", "labels.csv", "model.tflite", "model_float16.tflite", "model.onnx", "golden/golden.npz",
+        "native/riscv64/libmelspec.so", "native/riscv64/libmodel.so",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["onnx", "source", "teacher", "licence", "native", "detection.not_birds"])
+@pytest.mark.parametrize("null", [True, False])
+def test_what_the_third_schema_need_not_have(name: str, null: bool) -> None:
+    values = copy.deepcopy(THIRD)
+    path = tuple(name.split("."))
+    parent = parent_of(values, path)
+    parent.pop(path[-1], None)
+    if null:
+        parent[path[-1]] = None
+    manifest = parse(values)
+    assert not (manifest.detection.not_birds if name.startswith("detection") else getattr(manifest, name))
+
+
+def test_a_machine_may_have_a_mel_library_alone() -> None:
+    values = copy.deepcopy(THIRD)
+    del values["native"]["riscv64"]["model"]
+    assert parse(values).native["riscv64"].model is None
+    assert "libmodel" not in " ".join(parse(values).files)
+    values["schema_version"] = 2
+    assert "native.riscv64.model is missing" in refusal(values)
+
+
+def test_the_second_schema_must_have_its_twin() -> None:
+    values = {**MANIFEST}
+    del values["onnx"]
+    assert "manifest.json: onnx is missing" in refusal(values)
+    assert parse(values | {"schema_version": 3}).onnx is None
+
+
+@pytest.mark.parametrize("path", NEW_REQUIRED, ids=dotted)
+def test_a_missing_key_of_the_third_schema_is_named(path: tuple[str | int, ...]) -> None:
+    values = copy.deepcopy(THIRD)
+    del parent_of(values, path)[path[-1]]
+    assert f"manifest.json: {dotted(path)} is missing" in refusal(values)
+
+
+@pytest.mark.parametrize("path", NEW, ids=dotted)
+def test_a_value_of_the_wrong_type_in_the_third_schema_is_named(path: tuple[str | int, ...]) -> None:
+    wrongs: list[Any] = [[[]], True, -1, "\x1b[31m", {"a": []}]
+    for wrong in wrongs:
+        values = copy.deepcopy(THIRD)
+        parent_of(values, path)[path[-1]] = wrong
+        message = refusal(values)
+        assert dotted(path).partition("[")[0] in message
+        assert "\x1b" not in message
+
+
+def test_not_birds_are_not_too_many_nor_too_long() -> None:
+    for wrong in (["x"] * 200_000, ["x" * 101], [""], "dog", ["dog", None]):
+        values = copy.deepcopy(THIRD)
+        values["detection"]["not_birds"] = wrong
+        assert "detection.not_birds is" in refusal(values)
+
+
 @pytest.mark.parametrize("shape", [[], [0], [-1], [1.5], [True], ["1"], [2**40], [1] * 9, 5])
 def test_a_shape_that_cannot_be_is_named(shape: Any) -> None:
     values = copy.deepcopy(MANIFEST)
@@ -109,9 +199,9 @@ def test_a_shape_that_cannot_be_is_named(shape: Any) -> None:
 
 
 def test_a_newer_schema_is_refused_with_both_versions() -> None:
-    message = refusal({"schema_version": 3, "all": "different"})
-    assert "schema version 3" in message
-    assert "reads up to 2" in message
+    message = refusal({"schema_version": 4, "all": "different"})
+    assert "schema version 4" in message
+    assert "reads up to 3" in message
     assert "pip install -U labous" in message
 
 
@@ -219,9 +309,12 @@ json_values = st.recursive(
 )
 
 
-@given(path=st.sampled_from(list(leaves(MANIFEST))), value=json_values)
-def test_any_value_anywhere_is_read_or_refused(path: tuple[str | int, ...], value: Any) -> None:
-    values = copy.deepcopy(MANIFEST)
+@given(
+    place=st.sampled_from([(manifest, path) for manifest in (MANIFEST, THIRD) for path in leaves(manifest)]),
+    value=json_values,
+)
+def test_any_value_anywhere_is_read_or_refused(place: tuple[Any, tuple[str | int, ...]], value: Any) -> None:
+    values, path = copy.deepcopy(place[0]), place[1]
     parent_of(values, path)[path[-1]] = value
     try:
         parse(values)

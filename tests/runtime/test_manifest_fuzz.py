@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import copy
+import dataclasses
 import json
 import os
 import random
@@ -24,9 +25,10 @@ import pytest
 
 from labous import archive
 from labous.bundle import Bundle
-from labous.errors import LabousError
+from labous.errors import FrontendError, LabousError
+from labous.power_law import PowerLawChannel, read_frontend
 from tests.counts import Counted
-from tests.runtime import bundles
+from tests.runtime import bundles, law_bundles
 from tests.runtime.test_manifest import first_version, leaves, parent_of
 
 SECONDS = 2.0  # of CPU for one bundle, opened and used; it takes milliseconds, of a machine that does other things
@@ -34,16 +36,30 @@ LONGEST = 1000  # characters of a message, with the path of the bundle in it
 ON_DISK = 20  # one of so many is read from disk
 
 MANIFEST = bundles.manifest()
+LAW = dataclasses.replace(
+    law_bundles.FRONTEND,
+    sample_rate=16_000,
+    window_seconds=1.0,
+    channels=(
+        PowerLawChannel(n_fft=1024, hop_length=260, f_min=0.0, f_max=3000.0, exponent=0.25),
+        PowerLawChannel(n_fft=512, hop_length=269, f_min=500.0, f_max=8000.0, exponent=0.2),
+    ),
+    shifts=(0, 11),
+)
+LAW_FOLDER = "law"  # of the same bundle
+LAW_MANIFEST = law_bundles.manifest_beside(LAW_FOLDER, LAW)
+MANIFESTS = (MANIFEST, LAW_MANIFEST)
 SEEDS = tuple(
     json.dumps(values, indent=indent, ensure_ascii=False)
     for values, indent in (
         (MANIFEST, 2),
         (first_version(), 2),
         (bundles.manifest(synthetic=True) | {"name": "Goéland", "licence": None, "teacher": None}, None),
+        (LAW_MANIFEST, 2),
     )
 )
-LEAVES = tuple(leaves(MANIFEST))
-FILES = tuple(path for path in LEAVES if path[-1] in ("file", "labels"))
+LEAVES = {id(values): tuple(leaves(values)) for values in MANIFESTS}
+KEYS = sorted({path[-1] for found in LEAVES.values() for path in found if isinstance(path[-1], str)})
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 VALUE = re.compile(r'(?<=: )(?:"(?:[^"\\]|\\.)*"|[^\s{}\[\]:,"]+)')
 WORDS = (
@@ -83,6 +99,23 @@ CONSTANTS: dict[str, tuple[Any, ...]] = {
     "power": (1.0, 2.0),
     "pad_mode": ("reflect", "constant"),
 }  # which a Frontend may have, or nearly
+LAW_CONSTANTS: dict[str, tuple[Any, ...]] = {
+    "kind": ("power_law", "log_mel", None, 3),
+    "sample_rate": (8_000, 32_000, 16_000.0, 2**40),
+    "window_seconds": (0.5, 2.0, 60.0, 1e5, 1e300, 0.032),
+    "n_mels": (1, 15, 17, 256),
+    "peak_epsilon": (1e-6, 5e-324, 1e300, 0),
+    "peak_offset": (0, -1e300, 1e300, 0.5),
+    "peak_scale": (1e300, -2, 5e-324, 0),
+    "shifts": ([0], [], [0, 0], [1, 0], [3, 5], [*range(64)], [*range(65)], [15_000], [-1], "0", [0.5]),
+}
+CHANNEL_CONSTANTS: dict[str, tuple[Any, ...]] = {
+    "n_fft": (256, 4096, 512.0, 8192),
+    "hop_length": (1, 125, 16_000, 2**62),
+    "f_min": (0, 50.5, 7999.999),
+    "f_max": (0.001, 8000, 7900),
+    "exponent": (1, 5e-324, 0.5, 0, 1.1),
+}
 
 
 def of_bytes(rng: random.Random) -> bytes:
@@ -119,7 +152,7 @@ def of_tokens(rng: random.Random) -> bytes:
         elif kind == 6:
             text = text[:start] + rng.choice(found)[0] + text[end:]
         else:  # a member again, with another value: the last one counts
-            key = rng.choice([path[-1] for path in LEAVES if isinstance(path[-1], str)])
+            key = rng.choice(KEYS)
             brace = text.find("{", start) + 1
             text = f"{text[:brace]}{json.dumps(key)}: {rng.choice(WORDS)}, {text[brace:]}"
     return text.encode("utf-8", "surrogatepass")
@@ -127,21 +160,23 @@ def of_tokens(rng: random.Random) -> bytes:
 
 def of_values(rng: random.Random) -> bytes:
     """Valid JSON in which some values are others, missing, elsewhere or of a stranger's path."""
-    values = copy.deepcopy(MANIFEST)
+    original = rng.choice(MANIFESTS)
+    values, places = copy.deepcopy(original), LEAVES[id(original)]
+    files = [path for path in places if path[-1] in ("file", "labels")]
     for _ in range(rng.choice((1, 1, 2, 3))):
-        path = rng.choice(FILES if rng.random() < 0.1 else LEAVES)
+        path = rng.choice(files if rng.random() < 0.1 else places)
         try:
             parent = parent_of(values, path)
             kind = rng.randrange(6)
             if kind == 0:
                 del parent[path[-1]]
             elif kind == 1:
-                other = rng.choice(LEAVES)
-                parent[path[-1]] = copy.deepcopy(parent_of(MANIFEST, other)[other[-1]])
+                other = rng.choice(places)
+                parent[path[-1]] = copy.deepcopy(parent_of(original, other)[other[-1]])
             elif kind == 2 and isinstance(parent, dict):
                 parent[rng.choice(("odd", "\x1b[2J", "", "x" * 300, "\ud800"))] = rng.choice(VALUES)
             else:
-                parent[path[-1]] = rng.choice(PATHS if path in FILES and rng.random() < 0.7 else VALUES)
+                parent[path[-1]] = rng.choice(PATHS if path in files and rng.random() < 0.7 else VALUES)
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took that place away
     return json.dumps(values).encode()
@@ -173,7 +208,30 @@ def agreeing(rng: random.Random) -> bytes:
     return json.dumps(values).encode()
 
 
-KINDS: tuple[Callable[[random.Random], bytes], ...] = (of_bytes, of_tokens, of_values, agreeing)
+def agreeing_law(rng: random.Random) -> bytes:
+    """Another power law, and the models' inputs changed with it; other labels that are no birds, other models."""
+    values = copy.deepcopy(LAW_MANIFEST)
+    frontend = values["frontend"]
+    for name in rng.sample(list(LAW_CONSTANTS), rng.randint(0, 2)):
+        frontend[name] = rng.choice(LAW_CONSTANTS[name])
+    for name in rng.sample(list(CHANNEL_CONSTANTS), rng.randint(0, 2)):
+        rng.choice(frontend["channels"])[name] = rng.choice(CHANNEL_CONSTANTS[name])
+    if rng.random() < 0.2:
+        frontend["channels"] = frontend["channels"][: rng.randrange(2)] * rng.choice((1, 2, 5))
+    try:
+        shape = list(read_frontend(frontend).input_shape)
+    except FrontendError:
+        shape = [1, 16, 58, 2]
+    for model in values["models"].values():
+        model["input"]["shape"] = shape
+    codes = [code for code, *_ in law_bundles.LABELS]
+    values["detection"]["not_birds"] = rng.choice(([], codes, rng.sample(codes, 2), codes[:1] * 3, ["cat"], None))
+    if rng.random() < 0.3:
+        del values["models"][rng.choice(("float32", "float16"))]
+    return json.dumps(values).encode()
+
+
+KINDS: tuple[Callable[[random.Random], bytes], ...] = (of_bytes, of_tokens, of_values, agreeing, agreeing_law)
 
 
 class Watch:
@@ -237,6 +295,9 @@ def outcome(place: Path, files: dict[str, bytes] | None, sound: np.ndarray) -> s
             np.isfinite(found.probabilities).all() and 0 <= found.probabilities.min() <= found.probabilities.max() <= 1
         )
         assert bundle._thresholds(None).shape == (len(bundle.labels),)
+        told = set(bundle.manifest.detection.not_birds)
+        never = [label.ebird_code in told for label in bundle.labels]
+        assert (np.isinf(bundle._thresholds(0.0)) == never).all() and np.isinf(bundle._thresholds(None))[never].all()
     except LabousError as error:
         message = str(error)
         assert message.isprintable() and message.strip() and len(message) < LONGEST, message
@@ -247,6 +308,7 @@ def outcome(place: Path, files: dict[str, bytes] | None, sound: np.ndarray) -> s
 @pytest.fixture
 def place(bundle_path: Path) -> Iterator[Path]:
     (bundle_path.parent / "secret").write_text("kept")
+    law_bundles.write_beside(bundle_path, LAW_FOLDER, LAW)
     yield bundle_path
     WATCH.on = False
 

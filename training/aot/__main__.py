@@ -24,7 +24,7 @@ from labous import Bundle
 from labous.errors import LabousError
 from melspec_cpp import boards
 from training.aot.build import WASM, build_model
-from training.aot.hearing import WHOLE, build_whole, float32_model
+from training.aot.hearing import WHOLE, build_whole, check_hearable, float32_model
 from training.console import say
 from training.files import sha256_of_file
 
@@ -50,7 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bundle = None if alone else Bundle.read(options.source)
         tflite = options.source.read_bytes() if bundle is None else float32_model(bundle)
-        for target in options.target or (TARGETS if bundle is None else (*TARGETS, *WHOLE)):
+        targets = options.target or (TARGETS if bundle is None else (*TARGETS, *WHOLE))
+        if bundle is not None and set(targets) & set(WHOLE):
+            check_hearable(bundle)
+        for target in targets:
             place = options.out / _name(target)
             if bundle is None or target in TARGETS:
                 build_model(tflite, target, place)

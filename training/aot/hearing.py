@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from labous import Bundle
+from labous import Bundle, Frontend
 from melspec_cpp import boards
 from melspec_cpp import build as mel_build
 from training.aot.build import HERE, WASM, Machine, compile_object, model_objects, run_compiler
@@ -51,6 +51,24 @@ def build_whole(bundle: Bundle, target: str, place: Path) -> None:
         build_hear(bundle, place)
     else:
         build_listener(bundle, LISTENERS[target], place)
+
+
+def check_hearable(bundle: Bundle) -> None:
+    """Refuse a bundle that cannot be made into one of WHOLE yet; its model by itself may still be built.
+
+    Raises:
+        AotError: its front end is not a log-mel spectrogram, or it has labels that are never detected.
+    """
+    if not isinstance(bundle.frontend, Frontend):
+        why = f"a front end of the kind {bundle.frontend.kind}"
+    elif bundle.not_birds.any():
+        why = "labels that are no birds (detection.not_birds)"
+    else:
+        return
+    raise AotError(
+        f"Bundle {str(bundle.path)!r} has {why}, and {HEAR} and the programs labous-<machine> cannot do that yet: run "
+        "it with labous, or build its model alone (model.wasm, libmodel.so)."
+    )
 
 
 def float32_model(bundle: Bundle) -> bytes:
@@ -108,6 +126,7 @@ def link_program(bundle: Bundle, machine: str, sources: tuple[Path, ...], place:
 
 
 def _hear_objects(bundle: Bundle, target: str, folder: Path, flags: tuple[str, ...]) -> tuple[str, ...]:
+    check_hearable(bundle)
     machine = Machine.of(target)
     tflite = float32_model(bundle)
     program = lower(read_graph(tflite), machine.lanes)

@@ -12,7 +12,7 @@ from dataclasses import asdict, astuple
 
 import numpy as np
 
-from labous import Bundle, __version__
+from labous import Bundle, Frontend, __version__
 from labous.detect import Label
 from labous.formats import json_line
 from labous.mel import abi
@@ -72,6 +72,7 @@ def tell(bundle: Bundle, program: Program) -> Mapping[str, bytes]:
         AotError: the model does not fit the front end or the labels, or the mel stage speaks another ABI.
     """
     frontend, labels, scoring = bundle.frontend, bundle.labels, bundle.scoring
+    assert isinstance(frontend, Frontend)  # hearing.check_hearable
     thresholds = bundle.manifest.detection.thresholds
     if bundle.manifest.mel.abi_version != abi.ABI_VERSION:
         raise AotError(

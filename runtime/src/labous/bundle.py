@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import functools
-import hashlib
-import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labous import libraries, recordings
+from labous import consistency, libraries, recordings
 from labous.archive import read_files, write_checksums
-from labous.detect import Detection, Label, Predictions, Scoring, detections
+from labous.detect import Detection, Label, Predictions, Scoring, birds_only, detections
 from labous.errors import BundleError, EngineError, LabousError, SamplesError
 from labous.frontend import Frontend
-from labous.manifest import Manifest, ModelFile, Native, NativeFile
+from labous.labels import read_labels
+from labous.manifest import PRECISIONS, Manifest, ModelFile, Native
 from labous.mel import MelEngine, MelSpectrogram, MelWindows, NativeEngine, WasmEngine, abi, compiled
 from labous.models import Library, Model, ModelFiles, alternative, choose_engine, engine_named
+from labous.models.inputs import averaged
+from labous.power_law import AnyFrontend, in_decibels
 
-__all__ = ["Bundle", "Label", "load", "write_checksums"]
+__all__ = ["Bundle", "Label", "load", "read_labels", "write_checksums"]
 
-_LABEL_COLUMNS = [field.name for field in dataclasses.fields(Label)]
 _REQUIRED = ("manifest.json", "metrics.json", "MODEL_CARD.md")
 
 _logger = logging.getLogger("labous")
 
 
-def load(path: str | Path, precision: str = "float32", engine: str | None = None) -> Bundle:
+def load(path: str | Path, precision: str | None = None, engine: str | None = None) -> Bundle:
     """Open a bundle and prove that this device can use it.
 
     A bundle trained on synthetic sound is announced with a warning in the log "labous", which Python shows on stderr
@@ -39,7 +37,7 @@ def load(path: str | Path, precision: str = "float32", engine: str | None = None
 
     Args:
         path: a bundle's directory or .zip.
-        precision: which of its models to run, "float32" or "int8".
+        precision: which of its models to run, "float32", "float16" or "int8"; None for the first of these that it has.
         engine: what runs it, one of labous.models.ENGINES; None for the first one installed.
 
     Raises:
@@ -61,12 +59,19 @@ class Bundle:
         labels: one per logit, in the logits' order.
         files: the bytes of each file by its path in the bundle.
         precision: which model is run.
+        not_birds: bool [n_labels], which labels are never detected, whatever their score.
     """
 
-    def __init__(self, path: Path, files: Mapping[str, bytes], precision: str, engine: str | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: Mapping[str, bytes],
+        precision: str | None = None,
+        engine: str | None = None,
+        preferred: Sequence[str] = PRECISIONS,
+    ) -> None:
         self.path = path
         self.files = files
-        self.precision = precision
         self._engine = engine
         for name in _REQUIRED:
             self._require(name)
@@ -74,19 +79,36 @@ class Bundle:
         for name in self.manifest.files:
             self._require(name)
         self.labels = read_labels(files[self.manifest.labels], self.manifest.labels)
-        self._check_consistency()
+        consistency.check(str(path), self.manifest, self.labels, files)
+        models = self.manifest.models
+        self.precision = precision or next((name for name in preferred if name in models), next(iter(models)))
+        told = set(self.manifest.detection.not_birds)
+        self.not_birds: NDArray[np.bool_] = np.array([label.ebird_code in told for label in self.labels], np.bool_)
 
     @classmethod
-    def read(cls, path: str | Path, precision: str = "float32", engine: str | None = None) -> Bundle:
-        """Read and prove the files alone; nothing is run, and no engine need be installed. See :func:`load`."""
-        return cls(Path(path), read_files(Path(path)), precision, engine)
+    def read(
+        cls,
+        path: str | Path,
+        precision: str | None = None,
+        engine: str | None = None,
+        preferred: Sequence[str] = PRECISIONS,
+    ) -> Bundle:
+        """Read and prove the files alone; nothing is run, and no engine need be installed. See :func:`load`.
+
+        Args:
+            path: as of load.
+            precision: as of load; None for the first of ``preferred`` that the bundle has.
+            engine: as of load.
+            preferred: precisions.
+        """
+        return cls(Path(path), read_files(Path(path)), precision, engine, preferred)
 
     def with_precision(self, precision: str) -> Bundle:
         """The same files, with another of their models."""
         return Bundle(self.path, self.files, precision, self._engine)
 
     @property
-    def frontend(self) -> Frontend:
+    def frontend(self) -> AnyFrontend:
         """The map from a window to the model's input."""
         return self.manifest.frontend
 
@@ -121,6 +143,12 @@ class Bundle:
             told.neighbor_weight,
         )
 
+    @functools.cached_property
+    def thresholds(self) -> NDArray[np.float32]:
+        """The lowest probability at which each label is detected, float32 [n_labels]; infinite where it never is."""
+        told = self.manifest.detection.thresholds
+        return birds_only(np.array([told[label.ebird_code] for label in self.labels], np.float32), self.not_birds)
+
     @property
     def native(self) -> Native | None:
         """The libraries that were made for this machine, if the bundle has such."""
@@ -130,6 +158,12 @@ class Bundle:
     def mel(self) -> MelSpectrogram:
         """The front end, computed by the bundle's own WebAssembly module, or by the library that was made of it."""
         return MelSpectrogram(self.frontend, self._mel_engine)
+
+    @functools.cached_property
+    def decibels(self) -> MelSpectrogram:
+        """A log-mel spectrogram of sound of any length, for people to look at: the front end itself, if it is such."""
+        frontend = self.frontend
+        return self.mel if isinstance(frontend, Frontend) else MelSpectrogram(in_decibels(frontend), self._mel_engine)
 
     @functools.cached_property
     def mel_library(self) -> tuple[str, str] | None:
@@ -168,7 +202,10 @@ class Bundle:
 
     @functools.cached_property
     def model(self) -> Model:
-        """The model of the chosen precision, its tensors checked against the manifest."""
+        """The model of the chosen precision, its tensors checked against the manifest.
+
+        Where the front end has several shifts, it is asked about each of them, and gives the mean.
+        """
         described = self.manifest.models.get(self.precision)
         if described is None:
             has = ", ".join(self.manifest.models)
@@ -194,23 +231,25 @@ class Bundle:
                     f"Bundle {str(self.path)!r}: the {side} of {file} is {dtype} {list(shape)} and the "
                     f"manifest says {tensor.dtype} {list(tensor.shape)}; export the bundle again."
                 )
-        return model
+        return averaged(model, self.frontend.n_inputs)
 
     def _file_of(self, kind: str, described: ModelFile) -> str:
         """The path of the kind of file that an engine reads."""
-        if kind == "library" and self.native is not None:
+        if kind == "library" and self.native is not None and self.native.model is not None:
             return self.native.model.file
-        return self.manifest.onnx.file if kind == "onnx" else described.file
+        return self.manifest.onnx.file if kind == "onnx" and self.manifest.onnx is not None else described.file
 
     def model_files(self, precision: str) -> ModelFiles:
         """The files that are the model of a precision, by the kind that :mod:`labous.models` knows them by."""
         described = self.manifest.models[precision]
         files: ModelFiles = {"tflite": self.files[described.file]}
-        if precision == "float32":
+        twinned = next((name for name in ("float32", "float16") if name in self.manifest.models), None)
+        if precision == twinned and self.manifest.onnx is not None:
             files["onnx"] = self.files[self.manifest.onnx.file]
-            if self.native is not None:
-                made, shapes = self.native.model, (described.input.shape, described.output.shape)
-                files["library"] = Library(made.file, self.files[made.file], made.source, *shapes)
+        made = self.native.model if self.native is not None else None
+        if precision == "float32" and made is not None:
+            shapes = described.input.shape, described.output.shape
+            files["library"] = Library(made.file, self.files[made.file], made.source, *shapes)
         return files
 
     def analyze(
@@ -223,7 +262,7 @@ class Bundle:
             top_n: the most detections per window.
             overlap: of one window with the next, s.
             min_score: the lowest score of a detection, for every label alike; None for the bundle's own threshold
-                of each.
+                of each. Labels that are no birds are not detected, whatever it is.
 
         Yields:
             Detections in the order of their windows, the likeliest of a window first.
@@ -305,58 +344,14 @@ class Bundle:
 
     def _thresholds(self, min_score: float | None) -> NDArray[np.float32]:
         if min_score is None:
-            thresholds = self.manifest.detection.thresholds
-            return np.array([thresholds[label.ebird_code] for label in self.labels], np.float32)
+            return self.thresholds
         if not 0 <= min_score <= 1:
             raise LabousError(f"min_score is {min_score}; it must be between 0 and 1.")
-        return np.full(len(self.labels), min_score, np.float32)
+        return birds_only(np.full(len(self.labels), min_score, np.float32), self.not_birds)
 
     def _require(self, name: str) -> None:
         if name not in self.files:
             raise BundleError(f"Bundle {str(self.path)!r}: {name} is not listed in SHA256SUMS; fetch the bundle again.")
-
-    def _check_consistency(self) -> None:
-        """Check the manifest against the front end and the labels."""
-        frontend, n_labels = self.frontend, len(self.labels)
-        wanted_in, wanted_out = (1, frontend.n_mels, frontend.n_frames, 1), (1, n_labels)
-        if not self.manifest.models:
-            raise BundleError(f"Bundle {str(self.path)!r} has no model; export the bundle again.")
-        for name, model in self.manifest.models.items():
-            self._check_shape(name, "input", model, wanted_in, "the front end gives")
-            self._check_shape(name, "output", model, wanted_out, f"{self.manifest.labels} needs")
-        told, codes = self.manifest.detection, {label.ebird_code for label in self.labels}
-        by_label: dict[str, Mapping[str, object]] = {"thresholds": told.thresholds}
-        if self.manifest.schema_version >= 2:
-            by_label["calibration"] = told.calibration
-        for name, values in by_label.items():
-            if codes != set(values):
-                odd = sorted(codes ^ set(values))
-                raise BundleError(
-                    f"Bundle {str(self.path)!r}: detection.{name} and {self.manifest.labels} disagree about "
-                    f"{', '.join(odd[:5])}; export the bundle again."
-                )
-        self._check_libraries()
-
-    def _check_libraries(self) -> None:
-        """Check that libraries were made from the files that they stand for."""
-        float32 = self.manifest.models.get("float32")
-        for native in self.manifest.native.values():
-            self._check_source(native.mel, self.manifest.mel.file)
-            self._check_source(native.model, "model.tflite" if float32 is None else float32.file)
-
-    def _check_source(self, made: NativeFile, source: str) -> None:
-        if hashlib.sha256(self.files.get(source, b"")).hexdigest() != made.source:
-            raise BundleError(
-                f"Bundle {str(self.path)!r}: {made.file} was not made from its {source}; export the bundle again."
-            )
-
-    def _check_shape(self, name: str, side: str, model: ModelFile, wanted: tuple[int, ...], why: str) -> None:
-        shape = (model.input if side == "input" else model.output).shape
-        if shape != wanted:
-            raise BundleError(
-                f"Bundle {str(self.path)!r}: models.{name}.{side}.shape is {list(shape)} and {why} {list(wanted)}; "
-                "export the bundle again."
-            )
 
 
 def _mono(samples: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -372,31 +367,3 @@ def _mono(samples: NDArray[np.floating]) -> NDArray[np.float32]:
     if not finite.all():
         raise SamplesError(f"Sample {int(np.argmin(finite))} is not finite; replace it before asking.")
     return mono
-
-
-def read_labels(content: bytes, name: str, remedy: str = "export the bundle again") -> tuple[Label, ...]:
-    """A table of labels, each a row, in the order of the logits.
-
-    Args:
-        content: of a file like a bundle's ``labels.csv``.
-        name: of the file, for errors.
-        remedy: what to do about an error.
-
-    Raises:
-        BundleError: it is no such table.
-    """
-    try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BundleError(f"{name} is not a UTF-8 table ({error}); {remedy}.") from error
-    if not rows or rows[0] != _LABEL_COLUMNS:
-        raise BundleError(f"{name}: its first line must be {','.join(_LABEL_COLUMNS)}; {remedy}.")
-    labels = []
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(_LABEL_COLUMNS) or not all(cell.isprintable() for cell in row) or not row[0]:
-            raise BundleError(f"{name}: line {number} is not four printable columns; {remedy}.")
-        labels.append(Label(*row))
-    codes = [label.ebird_code for label in labels]
-    if not codes or len(set(codes)) != len(codes):
-        raise BundleError(f"{name} has no label, or the same ebird_code twice; {remedy}.")
-    return tuple(labels)

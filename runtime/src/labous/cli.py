@@ -17,6 +17,7 @@ _EXIT_CODES = (
     "2 wrong usage; 130 interrupted"
 )
 _FORMATS = ("table", "jsonl", "csv", "raven", "audacity")
+_PRECISIONS = ("float32", "float16", "int8")
 _ENGINES = ("litert", "tflite_c", "tflite_runtime", "aot", "onnxruntime")
 
 
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     analyze.add_argument("-j", "--jobs", type=_positive, default=1, metavar="N", help="processes (1)")
     analyze.add_argument(
-        "--precision", choices=("float32", "int8"), default="float32", help="which of the bundle's models (float32)"
+        "--precision", choices=_PRECISIONS, help="which of the bundle's models (the first that it has, in this order)"
     )
     _add_engine(analyze)
     analyze.add_argument("--no-progress", dest="progress", action="store_false", help="show no progress bar")

@@ -211,6 +211,16 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.exp(-np.logaddexp(np.float32(0), -logits)).astype(np.float32, copy=False)
 
 
+def birds_only(thresholds: NDArray[np.float32], not_birds: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Thresholds that no probability of a label that is no bird can reach, float32 [n_labels]; the last word on them.
+
+    Args:
+        thresholds: float32 [n_labels], whoever has chosen them.
+        not_birds: bool [n_labels].
+    """
+    return np.where(not_birds, np.float32(np.inf), thresholds)
+
+
 def best(probabilities: NDArray[np.float32], thresholds: NDArray[np.float32], top_n: int) -> list[int]:
     """The labels that one window shows: those at or above their threshold, at most top_n, the likeliest first.
 

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from labous.detect import Detection
 from labous.errors import LabousError
-from labous.frontend import Frontend
+from labous.power_law import AnyFrontend
 
 _FIELDS = [field.name for field in dataclasses.fields(Detection)]
 _RAVEN = (
@@ -40,7 +40,7 @@ class Writer:
     suffix = ""
     one_recording = False
 
-    def __init__(self, out: TextIO, frontend: Frontend) -> None:
+    def __init__(self, out: TextIO, frontend: AnyFrontend) -> None:
         self._out = out
         self._frontend = frontend
 
@@ -141,12 +141,12 @@ def csv_line(values: Iterable[object]) -> str:
     return out.getvalue()
 
 
-def raven_line(number: int, recording: str, detection: Detection, frontend: Frontend) -> str:
+def raven_line(number: int, recording: str, detection: Detection, frontend: AnyFrontend) -> str:
     """A row of a Raven selection table: the ``number``-th selection, over the front end's band."""
-    d = detection
+    d, (lowest, highest) = detection, frontend.band
     columns = (
-        str(number), "Spectrogram 1", "1", f"{d.start:.3f}", f"{d.end:.3f}", f"{frontend.f_min:g}",
-        f"{frontend.f_max:g}", recording, d.ebird_code, d.common_name, d.scientific_name, f"{d.score:.4f}",
+        str(number), "Spectrogram 1", "1", f"{d.start:.3f}", f"{d.end:.3f}", f"{lowest:g}", f"{highest:g}", recording,
+        d.ebird_code, d.common_name, d.scientific_name, f"{d.score:.4f}",
     )  # fmt: skip
     return "\t".join(map(printable, columns)) + "\n"
 

@@ -153,6 +153,11 @@ class Frontend:
         return self.n_fft
 
     @property
+    def band(self) -> tuple[float, float]:
+        """The lowest and the highest frequency that is heard, Hz."""
+        return self.f_min, self.f_max
+
+    @property
     def mel_shape(self) -> tuple[int, ...]:
         """Of what the front end gives for a window: [n_mels, n_frames]."""
         return (self.n_mels, self.n_frames)
@@ -161,6 +166,11 @@ class Frontend:
     def input_shape(self) -> tuple[int, int, int, int]:
         """Of the model's input."""
         return (1, self.n_mels, self.n_frames, 1)
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the model that a window gives."""
+        return 1
 
     @property
     def frames_are_local(self) -> bool:

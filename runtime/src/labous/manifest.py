@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from labous._version import __version__
 from labous.detect import Confirmation
 from labous.errors import BundleError, FrontendError
-from labous.frontend import Frontend
+from labous.json_object import JsonObject
 from labous.options import shown
+from labous.power_law import AnyFrontend, read_frontend
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The newest manifest schema that this runtime reads."""
 
-_MAX_LABELS = 100_000
+LOG_MEL_SCHEMA_VERSION = 2
+"""The one that is enough for a bundle of our own training, so that runtimes of before the third read it too."""
+
+PRECISIONS = ("float32", "float16", "int8")
+"""Of models, the most exact first."""
+
 _MAX_WINDOWS = 1000
 _MOST_NEIGHBOR_WEIGHT = 1 / 3
 # calibration beyond these would make certainties of everything, or overflow
@@ -61,10 +65,13 @@ class NativeFile:
 
 @dataclasses.dataclass(frozen=True)
 class Native:
-    """What stands for the mel module and for the float32 model on a machine whose engines do not run them."""
+    """What stands for the mel module and for the float32 model on a machine whose engines do not run them.
+
+    ``model`` is None where the model cannot be compiled: another engine runs it then.
+    """
 
     mel: NativeFile
-    model: NativeFile
+    model: NativeFile | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +108,7 @@ class ModelFile:
 
 @dataclasses.dataclass(frozen=True)
 class OnnxFile:
-    """The float32 model's twin for ONNX engines."""
+    """The twin for ONNX engines of the float32 model, or of the float16 one where there is no other."""
 
     file: str
     opset: int
@@ -140,12 +147,14 @@ class Detection:
         calibration: by ebird_code; empty in a bundle of schema version 1, which has none.
         neighbor_weight: of :class:`labous.detect.Scoring`; 0 is no smoothing.
         confirmation: when a station believes what it hears; one window of one is at once.
+        not_birds: the ebird_codes of labels that are never detected: a dog, an engine, a voice.
     """
 
     thresholds: Mapping[str, float]
     calibration: Mapping[str, Calibration]
     neighbor_weight: float
     confirmation: Confirmation
+    not_birds: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +167,17 @@ class Teacher:
 
 
 @dataclasses.dataclass(frozen=True)
+class Source:
+    """The model that this one was made of, by whose licence it goes, and what that asks of who uses it."""
+
+    name: str
+    licence: str
+    consequence: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
-    """Everything in ``manifest.json``. ``licence`` and ``teacher`` are None where it does not tell.
+    """Everything in ``manifest.json``. ``licence``, ``teacher``, ``source`` and ``onnx`` are None where it is silent.
 
     ``native`` is by the machine, as ``uname -m`` says it.
     """
@@ -169,25 +187,27 @@ class Manifest:
     version: str
     min_runtime: str
     dataset: Dataset
-    frontend: Frontend
+    frontend: AnyFrontend
     mel: MelModule
     labels: str
     models: Mapping[str, ModelFile]
-    onnx: OnnxFile
+    onnx: OnnxFile | None
     golden: Golden
     detection: Detection
     metrics: Mapping[str, Mapping[str, float | None]]
     revision: Revision
     licence: str | None
     teacher: Teacher | None
+    source: Source | None
     native: Mapping[str, Native]
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files that the manifest names, without itself."""
         models = (model.file for model in self.models.values())
-        native = (made.file for each in self.native.values() for made in (each.mel, each.model))
-        return (self.mel.file, self.labels, *models, self.onnx.file, self.golden.file, *native)
+        native = (made for each in self.native.values() for made in (each.mel, each.model))
+        optional = (file.file for file in (self.onnx, *native) if file is not None)
+        return (self.mel.file, self.labels, *models, self.golden.file, *optional)
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
@@ -200,18 +220,18 @@ class Manifest:
             BundleError: it is not JSON, a key is missing or has the wrong type, or this runtime is too old for it.
         """
         try:
-            root = _Object(json.loads(text.decode("utf-8")), "")
+            root = JsonObject(json.loads(text.decode("utf-8")), "")
         except (ValueError, RecursionError) as error:
             raise BundleError(f"manifest.json is not JSON ({error}); fetch the bundle again.") from error
         _check_versions(root)
         try:
-            frontend = Frontend.from_dict(root.object("frontend").values)
+            frontend = read_frontend(root.object("frontend").values)
         except FrontendError as error:
             raise BundleError(f"manifest.json: {error}") from error
-        dataset, mel, onnx = root.object("dataset"), root.object("mel"), root.object("onnx")
-        golden, revision = root.object("golden"), root.object("revision")
+        schema = root.integer("schema_version")
+        dataset, mel, golden, revision = (root.object(name) for name in ("dataset", "mel", "golden", "revision"))
         return cls(
-            schema_version=root.integer("schema_version"),
+            schema_version=schema,
             name=root.text("name"),
             version=root.text("version"),
             min_runtime=root.text("min_runtime"),
@@ -226,22 +246,23 @@ class Manifest:
             mel=MelModule(file=mel.text("file"), abi_version=mel.integer("abi_version")),
             labels=root.text("labels"),
             models={name: _model(model) for name, model in root.object("models").objects()},
-            onnx=OnnxFile(file=onnx.text("file"), opset=onnx.integer("opset")),
+            onnx=_onnx(root.object("onnx")) if _is_told(root, "onnx", schema) else None,
             golden=Golden(file=golden.text("file"), tolerance=golden.object("tolerance").numbers()),
-            detection=_detection(root.object("detection"), root.integer("schema_version")),
+            detection=_detection(root.object("detection"), schema),
             metrics={name: scores.numbers_or_null() for name, scores in root.object("metrics").objects()},
             revision=Revision(code=revision.text("code"), data=revision.text("data")),
             licence=root.text("licence") if root.has("licence") else None,
-            teacher=_teacher(root.object("teacher")) if root.has("teacher") else None,
+            teacher=Teacher(**_licensed(root.object("teacher"))) if root.has("teacher") else None,
+            source=Source(**_licensed(root.object("source"))) if root.has("source") else None,
             native=(
-                {machine: _native(made) for machine, made in root.object("native").objects()}
+                {machine: _native(made, schema) for machine, made in root.object("native").objects()}
                 if root.has("native")
                 else {}
             ),
         )
 
 
-def _check_versions(root: _Object) -> None:
+def _check_versions(root: JsonObject) -> None:
     """Refuse a manifest newer than this runtime before any key that it may have changed is looked at."""
     schema = root.integer("schema_version")
     if schema > SCHEMA_VERSION:
@@ -266,7 +287,7 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _detection(detection: _Object, schema: int) -> Detection:
+def _detection(detection: JsonObject, schema: int) -> Detection:
     thresholds = detection.object("thresholds").numbers(highest=1.0)
     if schema < 2:  # its thresholds are for plain sigmoids
         return Detection(thresholds, {}, 0.0, Confirmation(1, 1))
@@ -283,19 +304,33 @@ def _detection(detection: _Object, schema: int) -> Detection:
         },
         neighbor_weight=detection.object("smoothing").number("neighbor_weight", highest=_MOST_NEIGHBOR_WEIGHT),
         confirmation=Confirmation(confirmation.integer("hits", lowest=1, highest=windows), windows),
+        not_birds=detection.texts("not_birds") if detection.has("not_birds") else (),
     )
 
 
-def _native(native: _Object) -> Native:
-    mel, model = (native.object(name) for name in ("mel", "model"))
-    return Native(*(NativeFile(file=made.text("file"), source=made.text("source")) for made in (mel, model)))
+def _is_told(values: JsonObject, key: str, schema: int) -> bool:
+    """Whether a key is there that may be left out from the third schema on, and must be there in those before."""
+    return schema < 3 or values.has(key)
 
 
-def _teacher(teacher: _Object) -> Teacher:
-    return Teacher(name=teacher.text("name"), licence=teacher.text("licence"), consequence=teacher.text("consequence"))
+def _onnx(onnx: JsonObject) -> OnnxFile:
+    return OnnxFile(file=onnx.text("file"), opset=onnx.integer("opset"))
 
 
-def _model(model: _Object) -> ModelFile:
+def _native(native: JsonObject, schema: int) -> Native:
+    model = _library(native.object("model")) if _is_told(native, "model", schema) else None
+    return Native(mel=_library(native.object("mel")), model=model)
+
+
+def _library(made: JsonObject) -> NativeFile:
+    return NativeFile(file=made.text("file"), source=made.text("source"))
+
+
+def _licensed(model: JsonObject) -> dict[str, str]:
+    return {key: model.text(key) for key in ("name", "licence", "consequence")}
+
+
+def _model(model: JsonObject) -> ModelFile:
     return ModelFile(
         file=model.text("file"),
         input=_tensor(model.object("input")),
@@ -311,110 +346,5 @@ def _model(model: _Object) -> ModelFile:
     )
 
 
-def _tensor(tensor: _Object) -> Tensor:
+def _tensor(tensor: JsonObject) -> Tensor:
     return Tensor(name=tensor.text("name"), shape=tensor.shape("shape"), dtype=tensor.choice("dtype", _DTYPES))
-
-
-class _Object:
-    """A JSON object that knows its dotted path; each getter checks presence and type."""
-
-    def __init__(self, values: object, path: str) -> None:
-        if not isinstance(values, dict):
-            raise BundleError(f"manifest.json: {path or 'the whole'} is {shown(values)}; it must be an object.")
-        self.values: dict[str, Any] = values
-        self._path = path
-
-    def _where(self, key: str) -> str:
-        name = key if len(key) <= 60 and key.isprintable() else shown(key)
-        return f"{self._path}.{name}" if self._path else name
-
-    def _wrong(self, key: str, wanted: str) -> BundleError:
-        return BundleError(f"manifest.json: {self._where(key)} is {shown(self.values[key])}; it must be {wanted}.")
-
-    def _get(self, key: str) -> Any:
-        if key not in self.values:
-            raise BundleError(f"manifest.json: {self._where(key)} is missing; the bundle is incomplete.")
-        return self.values[key]
-
-    def has(self, key: str) -> bool:
-        """Whether an optional key is there, and not null."""
-        return self.values.get(key) is not None
-
-    def text(self, key: str) -> str:
-        value = self._get(key)
-        if not isinstance(value, str) or not 0 < len(value) <= 1000 or not value.isprintable():
-            raise self._wrong(key, "a short printable text")
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value not in choices:
-            raise self._wrong(key, " or ".join(choices))
-        return value
-
-    def boolean(self, key: str) -> bool:
-        value = self._get(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def integer(self, key: str, lowest: int = 0, highest: int = 2**63 - 1) -> int:
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            raise self._wrong(key, "a whole number, not negative")
-        if not lowest <= value <= highest:
-            raise self._wrong(key, f"between {lowest} and {highest}")
-        return value
-
-    def number(self, key: str, highest: float = math.inf, lowest: float = 0.0) -> float:
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
-            raise self._wrong(key, "a finite number")
-        if not lowest <= value <= highest:
-            raise self._wrong(key, "zero or more" if highest == math.inf else f"between {lowest:g} and {highest:g}")
-        return float(value)
-
-    def numbers(self, highest: float = math.inf) -> dict[str, float]:
-        return {key: self.number(key, highest) for key in self._keys()}
-
-    def numbers_or_null(self) -> dict[str, float | None]:
-        return {key: None if self.values[key] is None else self.number(key) for key in self._keys()}
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        value = self._get(key)
-        if (
-            not isinstance(value, list)
-            or not 1 <= len(value) <= 8
-            or any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**31 for n in value)
-        ):
-            raise self._wrong(key, "a list of positive whole numbers")
-        return tuple(value)
-
-    def object(self, key: str) -> _Object:
-        return _Object(self._get(key), self._where(key))
-
-    def objects(self) -> Iterator[tuple[str, _Object]]:
-        return ((key, self.object(key)) for key in self._keys())
-
-    def list_of_objects(self, key: str) -> list[_Object]:
-        value = self._get(key)
-        if not isinstance(value, list) or len(value) > 1000:
-            raise self._wrong(key, "a list of at most 1000 objects")
-        return [_Object(item, f"{self._where(key)}[{i}]") for i, item in enumerate(value)]
-
-    def _keys(self) -> list[str]:
-        if len(self.values) > _MAX_LABELS:
-            raise BundleError(f"manifest.json: {self._path} has {len(self.values)} entries, over {_MAX_LABELS}.")
-        for key in self.values:
-            if not 0 < len(key) <= 100 or not key.isprintable():
-                raise BundleError(
-                    f"manifest.json: {self._path} has the key {shown(key)}; keys must be short and printable."
-                )
-        return list(self.values)
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False

@@ -89,39 +89,43 @@ class PowerLawFrontend:
 
     def _check_ranges(self) -> None:
         samples = self.window_seconds * self.sample_rate
-        rules: list[tuple[bool, str]] = [
-            (8_000 <= self.sample_rate <= 96_000, "sample_rate must lie between 8000 and 96000 Hz"),
+        rules: list[tuple[bool, str, object]] = [
+            (8_000 <= self.sample_rate <= 96_000, "sample_rate must lie between 8000 and 96000 Hz", self.sample_rate),
             (
                 0 < samples < 2**31 and abs(samples - round(samples)) < 1e-6,
-                "a window must hold a whole number of samples",
+                "window_seconds times sample_rate must be a whole number of samples, fewer than 2147483648",
+                samples,
             ),
-            (1 <= self.n_mels <= 256, "n_mels must lie between 1 and 256"),
-            (self.peak_epsilon > 0, "peak_epsilon must be positive"),
-            (self.peak_scale != 0, "peak_scale must not be zero"),
-            (1 <= len(self.channels) <= _MOST_CHANNELS, f"there must be 1 to {_MOST_CHANNELS} channels"),
+            (1 <= self.n_mels <= 256, "n_mels must lie between 1 and 256", self.n_mels),
+            (self.peak_epsilon > 0, "peak_epsilon must be positive", self.peak_epsilon),
+            (self.peak_scale != 0, "peak_scale must not be zero", self.peak_scale),
+            (1 <= len(self.channels) <= _MOST_CHANNELS, f"channels must be 1 to {_MOST_CHANNELS}", len(self.channels)),
             (
                 1 <= len(self.shifts) <= _MOST_SHIFTS
                 and list(self.shifts) == sorted(set(self.shifts))
                 and self.shifts[0] >= 0,
                 f"shifts must be 1 to {_MOST_SHIFTS} numbers of samples that rise from 0 or more",
+                list(self.shifts),
             ),
         ]
-        for channel in self.channels:
+        for channel in self.channels[:_MOST_CHANNELS]:
             rules += [
                 (
                     256 <= channel.n_fft <= 4096 and channel.n_fft & (channel.n_fft - 1) == 0,
                     "n_fft must be a power of two from 256 to 4096",
+                    channel.n_fft,
                 ),
-                (channel.hop_length >= 1, "hop_length must be at least 1"),
+                (channel.hop_length >= 1, "hop_length must be at least 1", channel.hop_length),
                 (
                     0 <= channel.f_min < channel.f_max <= self.sample_rate / 2,
                     "0 <= f_min < f_max <= sample_rate / 2 must hold",
+                    (channel.f_min, channel.f_max),
                 ),
-                (0 < channel.exponent <= 1, "exponent must lie above 0 and be at most 1"),
+                (0 < channel.exponent <= 1, "exponent must lie above 0 and be at most 1", channel.exponent),
             ]
-        for holds, rule in rules:
+        for holds, rule, given in rules:
             if not holds:
-                raise FrontendError(f"Front end: {rule}; it was given {self.to_dict()}.")
+                raise FrontendError(f"Front end: {rule}; it was given {shown(given)}.")
         counts = {self._frames(channel, self.window_samples) for channel in self.channels}
         if len(counts) != 1 or min(counts) < 1:
             raise FrontendError(
@@ -153,6 +157,11 @@ class PowerLawFrontend:
         return max(channel.n_fft for channel in self.channels)
 
     @property
+    def band(self) -> tuple[float, float]:
+        """The lowest and the highest frequency that is heard, Hz."""
+        return min(channel.f_min for channel in self.channels), max(channel.f_max for channel in self.channels)
+
+    @property
     def mel_shape(self) -> tuple[int, ...]:
         """Of what it gives for a window: [n_mels, n_frames, n_channels]; the shifts first, where there are several."""
         shape = (self.n_mels, self.n_frames, len(self.channels))
@@ -162,6 +171,11 @@ class PowerLawFrontend:
     def input_shape(self) -> tuple[int, int, int, int]:
         """Of the model's input."""
         return (1, self.n_mels, self.n_frames, len(self.channels))
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the model that a window gives: one for each shift."""
+        return len(self.shifts)
 
     @property
     def frames_are_local(self) -> bool:
@@ -190,6 +204,32 @@ class PowerLawFrontend:
                     raise FrontendError(f"Front end: a channel is {shown(channel)}; write its constants by name.")
             told["channels"] = [PowerLawChannel(**constants_of(PowerLawChannel, channel)) for channel in channels]
         return cls(**constants_of(cls, told))
+
+
+def in_decibels(frontend: PowerLawFrontend) -> Frontend:
+    """A log-mel front end of the same windows, frames, bands and frequencies: what to draw where no model looks."""
+    lowest, highest = frontend.band
+    return Frontend(
+        sample_rate=frontend.sample_rate,
+        window_seconds=frontend.window_seconds,
+        n_fft=frontend.longest_frame,
+        win_length=frontend.longest_frame,
+        hop_length=frontend.channels[0].hop_length,
+        window="hann",
+        center=False,
+        pad_mode="constant",
+        power=2.0,
+        n_mels=frontend.n_mels,
+        f_min=lowest,
+        f_max=highest,
+        mel_scale="htk",
+        mel_norm=None,
+        amin=1e-10,
+        ref=1.0,
+        top_db=None,
+        db_offset=0.0,
+        db_scale=1.0,
+    )
 
 
 AnyFrontend = Frontend | PowerLawFrontend

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labous.errors import LabousError, RecordingError
-from labous.frontend import Frontend
+from labous.power_law import AnyFrontend
 
 SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav")
 """What a file in a folder must end with to be taken for a recording."""
@@ -135,11 +135,11 @@ def resampled(blocks: Iterable[Samples], rate: int, wanted: int) -> Iterator[Sam
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def windows(blocks: Iterable[Samples], frontend: Frontend, overlap: float = 0.0) -> Iterator[Window]:
+def windows(blocks: Iterable[Samples], frontend: AnyFrontend, overlap: float = 0.0) -> Iterator[Window]:
     """Cut mono samples at the front end's rate into windows.
 
     Windows start at 0, step, 2·step …, where step is the window less the overlap. The last window that would run
-    past the end starts earlier, so that it ends with the recording; a tail of fewer than n_fft samples is left out.
+    past the end starts earlier, so that it ends with the recording; a tail of fewer than the longest frame is left out.
     A recording shorter than one window is padded with zeros at its end.
 
     Args:
@@ -164,11 +164,11 @@ def windows(blocks: Iterable[Samples], frontend: Frontend, overlap: float = 0.0)
     total = origin + len(kept)
     if 0 < total < size:
         yield Window(0, total, np.pad(kept, (0, size - total)))
-    elif total - (start - step + size) >= frontend.n_fft:
+    elif total - (start - step + size) >= frontend.longest_frame:
         yield Window(total - size, total, kept[-size:])
 
 
-def check_overlap(overlap: float, frontend: Frontend) -> int:
+def check_overlap(overlap: float, frontend: AnyFrontend) -> int:
     """The overlap in samples.
 
     Raises:

@@ -21,7 +21,7 @@ from labous.bundle import Bundle
 from labous.detect import Detection
 from labous.errors import LabousError
 from labous.formats import FORMATS, Writer, printable, replacing
-from labous.frontend import Frontend
+from labous.power_law import AnyFrontend
 from labous.progress import Progress
 
 
@@ -123,7 +123,7 @@ class _Worker:
     stop: Event
 
 
-def _start_worker(path: str, precision: str, engine: str | None, stop: Event) -> None:
+def _start_worker(path: str, precision: str | None, engine: str | None, stop: Event) -> None:
     _Worker.bundle, _Worker.stop = Bundle.read(path, precision, engine), stop
 
 
@@ -132,7 +132,7 @@ def _work(path: Path, options: _Options) -> _Outcome:
 
 
 def _sink(
-    stack: contextlib.ExitStack, arguments: argparse.Namespace, found: Sequence[Path], frontend: Frontend
+    stack: contextlib.ExitStack, arguments: argparse.Namespace, found: Sequence[Path], frontend: AnyFrontend
 ) -> _Stream | _Folder:
     """Where the results go, refused before any work where it cannot be."""
     writer = FORMATS[arguments.format]
@@ -170,7 +170,7 @@ class _Stream:
     """All results in one file or on stdout. The file appears when all is done, and not if nothing could be read."""
 
     def __init__(
-        self, stack: contextlib.ExitStack, output: Path | None, writer: type[Writer], frontend: Frontend, utf8: bool
+        self, stack: contextlib.ExitStack, output: Path | None, writer: type[Writer], frontend: AnyFrontend, utf8: bool
     ) -> None:
         self._stack, self._output, self._format, self._frontend = stack, output, writer, frontend
         self._encoding = "utf-8" if utf8 else None
@@ -197,7 +197,7 @@ class _Stream:
 class _Folder:
     """A file per recording."""
 
-    def __init__(self, folder: Path, writer: type[Writer], frontend: Frontend, names: dict[Path, Path]) -> None:
+    def __init__(self, folder: Path, writer: type[Writer], frontend: AnyFrontend, names: dict[Path, Path]) -> None:
         self._folder, self._format, self._frontend, self._names = folder, writer, frontend, names
 
     def write(self, outcome: _Outcome) -> None:

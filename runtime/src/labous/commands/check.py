@@ -126,7 +126,7 @@ def _golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     name, frontend, n_labels = bundle.manifest.golden.file, bundle.frontend, len(bundle.labels)
     shapes: dict[str, tuple[type, tuple[int, ...]]] = {
         "samples": (np.int16, (frontend.window_samples,)),
-        "mel": (np.float32, (frontend.n_mels, frontend.n_frames)),
+        "mel": (np.float32, frontend.mel_shape),
         **{f"logits_{precision}": (np.float32, (n_labels,)) for precision in bundle.manifest.models},
     }
     try:

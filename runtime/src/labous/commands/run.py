@@ -19,6 +19,7 @@ from labous.station import log, pipeline_file, prometheus, rehearsal, runner, st
 from labous.station.counters import Counters
 from labous.station.pipeline_file import Pipeline
 from labous.station.process import Signals, Systemd, alone_in
+from labous.station.settings import PREFERRED
 
 _END_SECONDS = 5.0
 
@@ -44,7 +45,7 @@ def _check(pipeline: Pipeline) -> int:
     told = bundle.manifest
     pairs = [
         ("station", pipeline.station.name),
-        ("bundle", f"{told.name} {told.version}, {pipeline.station.precision}, {len(bundle.labels)} species"),
+        ("bundle", f"{told.name} {told.version}, {bundle.precision}, {(~bundle.not_birds).sum()} species"),
         ("state", str(pipeline.state)),
     ]
     rows = [
@@ -102,7 +103,7 @@ def _metrics(pipeline: Pipeline, reporter: status.Reporter) -> contextlib.Abstra
 
 
 def _bundle(pipeline: Pipeline) -> Bundle:
-    bundle = Bundle.read(pipeline.bundle, pipeline.station.precision, pipeline.station.engine)
+    bundle = Bundle.read(pipeline.bundle, pipeline.station.precision, pipeline.station.engine, PREFERRED)
     bundle.announce()
     return bundle
 

@@ -52,11 +52,11 @@ class ModelFiles(TypedDict, total=False):
 
 
 class Model(Protocol):
-    """A classifier of one mel spectrogram. Not safe to share between threads."""
+    """A classifier of what the front end gives of a window. Not safe to share between threads."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The input tensor's shape, [1, n_mels, n_frames, 1]."""
+        """The input tensor's shape, [1, n_mels, n_frames, n_channels]; of several shifts, their number comes first."""
 
     @property
     def input_dtype(self) -> str:
@@ -75,7 +75,11 @@ class Model(Protocol):
         """Number of logits."""
 
     def predict(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, float32 [n_labels], of one scaled log-mel array, float32 [n_mels, n_frames]."""
+        """Logits, float32 [n_labels], of one mel array, float32 [n_mels, n_frames] or [n_mels, n_frames, n_channels].
+
+        Raises:
+            EngineError: the array has another shape, a logit is NaN or infinite, or the engine failed.
+        """
 
 
 class Engine(Protocol):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from labous import libraries
 from labous.errors import EngineError
 from labous.models import Library
+from labous.models.inputs import as_input
 from labous.models.interpreter import check_tensors, finite_logits
 
 TITLE = "the bundle's own library"
@@ -85,16 +86,12 @@ class _Model:
         return self.output_shape[1]
 
     def predict(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, float32 [n_labels], of one scaled log-mel array, float32 [n_mels, n_frames].
+        """Logits, float32 [n_labels], of one mel array, float32 [n_mels, n_frames] or [n_mels, n_frames, n_channels].
 
         Raises:
             EngineError: the array has another shape, or a logit is NaN or infinite.
         """
-        if mel.shape != self.input_shape[1:3]:
-            raise EngineError(
-                f"The model failed to run: its input is {list(mel.shape)}, and must be {list(self.input_shape[1:3])}."
-            )
-        values = np.ascontiguousarray(mel, np.float32)
+        values = np.ascontiguousarray(as_input(mel, self.input_shape))
         logits = np.empty(self.n_labels, np.float32)
         code = self._library.labous_model_run(values.ctypes.data, logits.ctypes.data, self._arena)
         if code != 0:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labous.errors import EngineError
+from labous.models.inputs import as_input
 
 if TYPE_CHECKING:
     from labous.models import Model
@@ -21,8 +22,8 @@ class InterpreterModel:
     ``real = (stored - zero_point) * scale``.
 
     Raises:
-        EngineError: the interpreter refuses the file, or it has not one static input [1, n_mels, n_frames, 1] and
-            one output [1, n_labels], float32 or int8 each.
+        EngineError: the interpreter refuses the file, or it has not one static input [1, n_mels, n_frames, n_channels]
+            and one output [1, n_labels], float32 or int8 each.
     """
 
     def __init__(self, interpreter: Any, engine: str) -> None:
@@ -43,12 +44,12 @@ class InterpreterModel:
         return self.output_shape[1]
 
     def predict(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, float32 [n_labels], of one scaled log-mel array, float32 [n_mels, n_frames].
+        """Logits, float32 [n_labels], of one mel array, float32 [n_mels, n_frames] or [n_mels, n_frames, n_channels].
 
         Raises:
-            EngineError: a logit is NaN or infinite, or the engine failed.
+            EngineError: the array has another shape, a logit is NaN or infinite, or the engine failed.
         """
-        tensor = mel[np.newaxis, :, :, np.newaxis]
+        tensor = as_input(mel, self.input_shape)
         try:
             self._interpreter.set_tensor(self._input["index"], _stored(tensor, self._input))
             self._interpreter.invoke()
@@ -70,17 +71,18 @@ def only_tensors(inputs: Sequence[Any], outputs: Sequence[Any]) -> tuple[Any, An
 
 
 def check_tensors(model: Model) -> None:
-    """Refuse a model whose tensors are not those of a classifier of one mel spectrogram.
+    """Refuse a model whose tensors are not those of a classifier of mel spectrograms.
 
     Raises:
-        EngineError: it has not one static input [1, n_mels, n_frames, 1] and one output [1, n_labels], float32 or int8.
+        EngineError: it has not one static input [1, n_mels, n_frames, n_channels] and one output [1, n_labels], float32
+            or int8.
     """
     for name, dtype in (("input", model.input_dtype), ("output", model.output_dtype)):
         if dtype not in ("float32", "int8"):
             raise EngineError(f"The model's {name} is {dtype}; it must be float32 or int8.")
     shape = model.input_shape
-    if len(shape) != 4 or shape[0] != 1 or shape[3] != 1 or min(shape) < 1:
-        raise EngineError(f"The model's input is {list(shape)}; it must be [1, n_mels, n_frames, 1].")
+    if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
+        raise EngineError(f"The model's input is {list(shape)}; it must be [1, n_mels, n_frames, n_channels].")
     if len(model.output_shape) != 2 or model.output_shape[0] != 1 or min(model.output_shape) < 1:
         raise EngineError(f"The model's output is {list(model.output_shape)}; it must be [1, n_labels].")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labous.errors import EngineError
+from labous.models.inputs import as_input
 from labous.models.interpreter import (
     cannot_be_imported,
     check_tensors,
@@ -64,13 +65,14 @@ class _Twin:
         return self.output_shape[1]
 
     def predict(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, float32 [n_labels], of one scaled log-mel array, float32 [n_mels, n_frames].
+        """Logits, float32 [n_labels], of one mel array, float32 [n_mels, n_frames] or [n_mels, n_frames, n_channels].
 
         Raises:
-            EngineError: a logit is NaN or infinite, or the engine failed.
+            EngineError: the array has another shape, a logit is NaN or infinite, or the engine failed.
         """
+        tensor = as_input(mel, self.input_shape)
         try:
-            (logits,) = self._session.run(None, {self._input: mel[np.newaxis, :, :, np.newaxis]})
+            (logits,) = self._session.run(None, {self._input: tensor})
         except Exception as error:  # as above
             raise EngineError(f"The model failed to run: {first_line(error)}") from error
         return finite_logits(logits[0])

@@ -167,7 +167,7 @@ class _Node:
 
     def _picture(self, samples: Samples, marked: tuple[float, float]) -> bytes | None:
         try:
-            return sonagram(self._context.bundle.mel(samples), marked)
+            return sonagram(self._context.bundle.decibels(samples), marked)
         except LabousError as error:  # of less than a frame, or of sound that is none
             self._seldom.warning("picture", "A clip has no spectrogram: %s", error)
             return None

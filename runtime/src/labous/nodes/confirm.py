@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from labous.detect import Confirmation, Detection, Hits, Label, Smoothing, best
+from labous.detect import Confirmation, Detection, Hits, Label, Smoothing, best, birds_only
 from labous.errors import NodeError
 from labous.nodes import Context, Record
 from labous.options import Refused, option
@@ -38,7 +38,8 @@ class Confirm:
     recording that is heard again, of the same name and beginning, is reported as it was the first time, with the same
     ids: its own reports, and those since, are forgotten.
 
-    A species may be named by its eBird code or by any of its names in the bundle's labels.csv.
+    A species may be named by its eBird code or by any of its names in the bundle's labels.csv. What the bundle says is
+    no bird (a dog, an engine, a voice) is never reported, whatever the options say.
     """
 
     threshold: float | None = option(
@@ -234,6 +235,13 @@ class _Node:
             raise NodeError(f"confirm: {classifier.name!r} has no thresholds of its own; set threshold.")
         for index, value in self._thresholds.items():
             self._lowest[index] = value
+        if classifier.not_birds is not None:
+            self._lowest = birds_only(self._lowest, classifier.not_birds)
+            asked = [
+                index for index in (*self._thresholds, *np.flatnonzero(self._included)) if classifier.not_birds[index]
+            ]
+            for name in sorted({self._labels[index].common_name for index in asked}):
+                _logger.warning("confirm: %s is no bird and is never reported, whatever the options say.", name)
         self._classifier = classifier
 
     def _read_rule(self) -> Confirmation:

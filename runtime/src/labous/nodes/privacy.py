@@ -17,7 +17,8 @@ from labous.station.occurrence import Species
 from labous.station.predictions import Classifier, Prediction, labels_of
 from labous.station.voice import voicing
 
-_VOICES = ("Homo sapiens", "Human", "Human vocal", "Speech")
+# the three of "Human …" are BirdNET's: who steps or whistles near a station may speak next
+_VOICES = ("Homo sapiens", "Human", "Human vocal", "Human non-vocal", "Human whistle", "Speech")
 _PREDICTIONS = "predictions"
 
 _logger = logging.getLogger("labous")

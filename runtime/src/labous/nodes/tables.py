@@ -11,9 +11,9 @@ from pathlib import PurePath
 
 from labous import formats
 from labous.detect import Detection
-from labous.frontend import Frontend
 from labous.nodes import Context, Record
 from labous.options import option
+from labous.power_law import AnyFrontend
 from labous.station.files import digits_of, safe_name
 from labous.station.lines import LineFiles
 from labous.station.observations import Observation, timestamp
@@ -185,7 +185,7 @@ class _Csv(_Dated):
 
 
 class _PerStream(_Node):
-    def __init__(self, options: _Options, files: LineFiles, frontend: Frontend) -> None:
+    def __init__(self, options: _Options, files: LineFiles, frontend: AnyFrontend) -> None:
         super().__init__(options, files)
         self._frontend = frontend
         self._stems: dict[str, str] = {}

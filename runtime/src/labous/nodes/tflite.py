@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import numpy as np
-
 from labous.bundle import Bundle
 from labous.detect import Scoring
 from labous.errors import EngineError, NodeError
 from labous.models import ENGINES, Model, open_model
+from labous.models.inputs import fits, mel_shape
 from labous.nodes import Context, Record
 from labous.options import Refused, option
 from labous.station.predictions import Classifier, Prediction, labels_of
@@ -20,7 +19,8 @@ from labous.station.predictions import Classifier, Prediction, labels_of
 class Tflite:
     """A TFLite model over a column: by default the bundle's, with its labels, in the precision that [station] names.
 
-    A model of your own takes float32 [1, n_mels, n_frames, 1] or its int8 form and gives [1, n_labels] logits; its
+    A model of your own takes float32 [1, n_mels, n_frames, n_channels] (n_channels is 1 where the front end gives a
+    plain mel spectrogram) or its int8 form and gives [1, n_labels] logits; its
     probabilities are their sigmoids, and ``confirm`` needs a ``threshold`` for it.
     """
 
@@ -70,15 +70,18 @@ class Tflite:
                 "table of labels that belongs to it."
             )
         plain = Scoring.plain(len(labels))
-        return _Node(self, model, Classifier(labels, plain, None, self.top_n, context.path(self.model).name))
+        name = context.path(self.model).name
+        never = context.bundle.not_birds if self.labels is None else None
+        return _Node(self, model, Classifier(labels, plain, None, self.top_n, name, not_birds=never))
 
     def _of_bundle(self, bundle: Bundle, engine: str | None, opened: str | None) -> _Node:
         if engine != opened:
             bundle = Bundle(bundle.path, bundle.files, bundle.precision, engine)
-        told = bundle.manifest
-        thresholds = np.array([told.detection.thresholds[label.ebird_code] for label in bundle.labels], np.float32)
-        name = f"{told.name} {told.version}"
-        return _Node(self, bundle.model, Classifier(bundle.labels, bundle.scoring, thresholds, self.top_n, name))
+        name = f"{bundle.manifest.name} {bundle.manifest.version}"
+        classifier = Classifier(
+            bundle.labels, bundle.scoring, bundle.thresholds, self.top_n, name, not_birds=bundle.not_birds
+        )
+        return _Node(self, bundle.model, classifier)
 
 
 class _Node:
@@ -88,11 +91,11 @@ class _Node:
 
     def process(self, record: Record) -> Iterator[Record]:
         """With a :class:`Prediction`."""
-        values, wanted = record.columns[self._input], self._model.input_shape[1:3]
+        values, taken = record.columns[self._input], self._model.input_shape
         shape = getattr(values, "shape", None)
-        if shape != wanted:
+        if shape is None or not fits(shape, taken):
             raise NodeError(
-                f"tflite: the model takes {list(wanted)} and the column {self._input} has "
+                f"tflite: the model takes {list(mel_shape(taken))} and the column {self._input} has "
                 f"{list(shape) if shape is not None else type(values).__name__}; name another column, or give the node "
                 "before it a shape."
             )

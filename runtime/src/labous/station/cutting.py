@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterable
 from typing import ClassVar
 
 from labous import recordings
-from labous.frontend import Frontend
 from labous.nodes import Record
 from labous.options import option
+from labous.power_law import AnyFrontend
 from labous.recordings import Samples
 
 
@@ -27,7 +27,7 @@ class SourceOptions:
 def cut(
     stream: str,
     blocks: Iterable[Samples],
-    frontend: Frontend,
+    frontend: AnyFrontend,
     options: SourceOptions,
     time_of: Callable[[int], datetime.datetime | None],
     origin: int = 0,

@@ -23,6 +23,7 @@ class Classifier:
         thresholds: float32 [n_labels], probabilities from which it detects a label; None where nobody has chosen any.
         top_n: the most labels that one window shows.
         name: name and version, for ``identifiedBy``.
+        not_birds: bool [n_labels], labels that it never detects, whatever threshold is asked for; None for none.
     """
 
     labels: tuple[Label, ...]
@@ -30,6 +31,7 @@ class Classifier:
     thresholds: NDArray[np.float32] | None
     top_n: int
     name: str
+    not_birds: NDArray[np.bool_] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

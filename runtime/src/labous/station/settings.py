@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from labous.manifest import PRECISIONS
 from labous.options import Refused, option
+
+PREFERRED = ("int8", "float32", "float16")
+"""Precisions for a station, the quickest first: float16 is as quick as float32, and less exact."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +27,11 @@ class Station:
         None,
         least=1,
     )
-    precision: str = option("which of the bundle's models to run", "int8", choices=("float32", "int8"))
+    precision: str | None = option(
+        f"which of the bundle's models to run; if left out, the first that it has of {', '.join(PREFERRED)}",
+        None,
+        choices=PRECISIONS,
+    )
     engine: str | None = option(
         "what runs the model; the first installed, if left out", None, choices=("litert", "tflite_runtime")
     )
