@@ -174,14 +174,35 @@ def _tensor(model: Any, tensor: Any) -> Tensor:
 def _operators(model: Any, graph: Any, tensors: list[Tensor]) -> Iterator[Operator]:
     for index, operator in enumerate(graph.operators):
         code = model.operatorCodes[operator.opcodeIndex]
-        # files of before 2020 hold the code in the deprecated field only; both are written today
-        name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = builtin_name(code)
         if name == "CUSTOM":
             name = f"CUSTOM({(code.customCode or b'').decode()})"
         # -1 marks an optional input that is not there
         inputs = () if operator.inputs is None else tuple(tensors[i] for i in operator.inputs if i >= 0)
         outputs = () if operator.outputs is None else tuple(tensors[i] for i in operator.outputs)
         yield Operator(index, name, int(code.version), inputs, outputs)
+
+
+def builtin_name(code: Any) -> str:
+    """The builtin operator of an entry of a model's table of operator codes (an OperatorCodeT)."""
+    # files of before 2020 hold the code in the deprecated field only; both are written today
+    return _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def packed(model: Any) -> bytes:
+    """The file of a model (a ModelT), its buffers on 16 bytes, as engines that read them in place expect."""
+    import flatbuffers
+
+    class AlignedBuilder(flatbuffers.Builder):
+        """The schema asks for buffers on 16 bytes, which its Python builder does not do."""
+
+        def CreateNumpyVector(self, x: Any) -> int:
+            self.Prep(16, x.nbytes)
+            return super().CreateNumpyVector(x)
+
+    builder = AlignedBuilder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 @lru_cache
