@@ -5,6 +5,7 @@ Enters: the bytes of a file. Leaves: its operators with versions, tensors, param
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 from collections import Counter
@@ -36,6 +37,7 @@ class Tensor:
         is_dynamic: whether a dimension is unknown before running.
         is_variable: whether it keeps its value between runs.
         buffer: index of its constant data, None when it is computed.
+        stored: the constant that a DEQUANTIZE makes it of, where it is smaller in the file than when it is used.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Tensor:
     is_dynamic: bool
     is_variable: bool
     buffer: int | None
+    stored: Tensor | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -75,8 +78,10 @@ class Operator:
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
-        """Constant kernels and biases of a convolution or a dense layer, else nothing."""
-        return tuple(t for t in self.inputs[1:] if t.is_constant) if self.name in _WEIGHTED else ()
+        """Constant kernels and biases of a convolution or a dense layer, as the file holds them, else nothing."""
+        if self.name not in _WEIGHTED:
+            return ()
+        return tuple(t.stored or t for t in self.inputs[1:] if t.is_constant or t.stored is not None)
 
     @property
     def macs(self) -> int:
@@ -179,6 +184,9 @@ def _operators(model: Any, graph: Any, tensors: list[Tensor]) -> Iterator[Operat
             name = f"CUSTOM({(code.customCode or b'').decode()})"
         # -1 marks an optional input that is not there
         inputs = () if operator.inputs is None else tuple(tensors[i] for i in operator.inputs if i >= 0)
+        if name == "DEQUANTIZE" and inputs and inputs[0].is_constant:
+            made = int(operator.outputs[0])
+            tensors[made] = dataclasses.replace(tensors[made], stored=inputs[0])
         outputs = () if operator.outputs is None else tuple(tensors[i] for i in operator.outputs)
         yield Operator(index, name, int(code.version), inputs, outputs)
 

@@ -5,7 +5,6 @@ Enters: the bytes of a file. Leaves: its operators, who makes and who takes each
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,11 +82,8 @@ class Graph:
         found = []
         for index, operator in enumerate(self.graph.operators):
             name = builtin_name(self.model.operatorCodes[operator.opcodeIndex])
-            found.append(
-                Node(
-                    index, name, _numbers(operator.inputs), _numbers(operator.outputs), operator.builtinOptions
-                )
-            )
+            tensors = _numbers(operator.inputs), _numbers(operator.outputs)
+            found.append(Node(index, name, *tensors, operator.builtinOptions))
         return tuple(found)
 
     @cached_property
@@ -113,14 +109,20 @@ class Graph:
     def constant(self, tensor: int) -> NDArray[Any] | None:
         """A constant's value, in its shape; None where the tensor is computed, or of a type that is not known.
 
+        One that the file keeps as float16 and makes float32 is a constant too.
+
         Raises:
             GraphError: the file holds more or fewer values than the shape says.
         """
         if tensor < 0:
             return None
+        maker = self.maker(tensor)
+        if maker is not None and maker.name == "DEQUANTIZE" and self.is_constant(maker.inputs[0]):
+            stored = self.constant(maker.inputs[0])
+            return stored.astype(np.float32) if stored is not None and stored.dtype == np.float16 else None
         told = self.graph.tensors[tensor]
         content, dtype = self.model.buffers[told.buffer].data, DTYPES.get(told.type)
-        if content is None or dtype is None or not 0 <= tensor < len(self.graph.tensors):
+        if content is None or dtype is None:
             return None
         shape = _numbers(told.shape)
         try:
@@ -150,7 +152,3 @@ class Graph:
 
 def _numbers(values: Any) -> tuple[int, ...]:
     return () if values is None else tuple(int(value) for value in values)
-
-
-PARSER_ERRORS = (IndexError, TypeError, ValueError, AttributeError, KeyError, OverflowError, struct.error)
-"""What Python makes of a file whose parts contradict each other."""

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from labous.errors import FrontendError
 from labous.power_law import PowerLawChannel, PowerLawFrontend
-from training.birdnet_import.bank import Bank, periodic_hann, read_bank
-from training.birdnet_import.errors import GraphError
+from training.birdnet_import.bank import Bank, filter_bank, periodic_hann, read_bank
 from training.birdnet_import.graph import Graph, Node
 from training.birdnet_import.reference import mel_values
 from training.birdnet_import.settings import Tolerances
@@ -64,13 +63,13 @@ class Found:
         frontend: the front end, without shifts.
         cut: the tensor that it leaves, the input of all that follows.
         trace: shapes of all tensors, and the values of those that are settled, of one window.
-        bank_difference: the largest difference of a weight in the graph's filter banks to the formula's.
+        is_half: whether the graph's filter banks are rounded to float16, which a front end's are not.
     """
 
     frontend: PowerLawFrontend
     cut: int
     trace: Trace
-    bank_difference: float
+    is_half: bool
 
 
 def recognise(graph: Graph, sample_rates: Sequence[int], tolerances: Tolerances) -> Found:
@@ -104,7 +103,8 @@ def recognise(graph: Graph, sample_rates: Sequence[int], tolerances: Tolerances)
     banks = [_bank(graph, column, sample_rates, tolerances) for column in columns]
     rates = {bank.sample_rate for bank in banks}
     if len(rates) != 1:
-        raise graph.differs(f"its filter banks are for different sample rates, {' and '.join(map(str, sorted(rates)))} Hz")
+        told = " and ".join(map(str, sorted(rates)))
+        raise graph.differs(f"its filter banks are for different sample rates, {told} Hz")
     rate = rates.pop()
     try:
         frontend = PowerLawFrontend(
@@ -124,8 +124,9 @@ def recognise(graph: Graph, sample_rates: Sequence[int], tolerances: Tolerances)
         )
     except FrontendError as error:
         raise graph.differs(f"its front end cannot be computed elsewhere: {str(error).rstrip('.')}") from error
-    _prove(graph, frontend, noise, seen.values[cut], tolerances)
-    return Found(frontend, cut, seen, max(bank.difference for bank in banks))
+    is_half = all(np.array_equal(column.bank, column.bank.astype(np.float16)) for column in columns)
+    _prove(graph, frontend, noise, seen.values[cut], tolerances.half if is_half else tolerances.spectrogram)
+    return Found(frontend, cut, seen, is_half)
 
 
 def _noise(n_samples: int, epsilon: float) -> NDArray[np.float32]:
@@ -133,6 +134,11 @@ def _noise(n_samples: int, epsilon: float) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
     loud, soft = rng.normal(0, 0.2, n_samples), rng.normal(0, 4 * epsilon, n_samples)
     return np.stack([np.clip(loud, -1, 1), soft]).astype(np.float32)
+
+
+def _difference(values: NDArray[np.floating], formula: NDArray[np.float32]) -> float:
+    """The largest difference of constants to what they should be, or to that in float16, as a file may keep them."""
+    return min(float(np.abs(values - made).max()) for made in (formula, formula.astype(np.float16).astype(np.float32)))
 
 
 def _told(node: Node | None) -> str:
@@ -154,7 +160,7 @@ def _back_to_frames(graph: Graph, transform: Node, tolerances: Tolerances) -> tu
     frames, window = parts
     if window.size != n_fft:
         raise graph.differs(f"the window function before {place} has {window.size} values, and its frames {n_fft}")
-    difference = float(np.abs(window.ravel() - periodic_hann(n_fft)).max())
+    difference = _difference(window.ravel(), periodic_hann(n_fft))
     if not difference <= tolerances.window:
         raise graph.differs(
             f"the window function before {place} is no periodic Hann window: it differs by {difference:.2g}"
@@ -309,10 +315,11 @@ def _bank(graph: Graph, column: Column, sample_rates: Sequence[int], tolerances:
     bank = read_bank(column.bank, sample_rates)
     if bank is None:
         raise graph.differs("a filter bank in it is none of overlapping triangles")
-    if not bank.difference <= tolerances.bank:
+    formula = filter_bank(*column.bank.shape, bank.sample_rate, bank.f_min, bank.f_max)
+    if not _difference(column.bank, formula) <= tolerances.bank:
         raise graph.differs(
-            f"a filter bank in it is not TensorFlow's linear_to_mel_weight_matrix for any of {', '.join(map(str, sample_rates))} "
-            f"Hz: for {bank.sample_rate} Hz, {bank.f_min:g} to {bank.f_max:g} Hz, it differs by {bank.difference:.2g}"
+            "a filter bank in it is not TensorFlow's linear_to_mel_weight_matrix for any of "
+            f"{', '.join(map(str, sample_rates))} Hz: for {bank.sample_rate} Hz, {bank.f_min:g} to {bank.f_max:g} Hz, it differs by {bank.difference:.2g}"
         )
     return bank
 
@@ -322,7 +329,7 @@ def _prove(
     frontend: PowerLawFrontend,
     noise: NDArray[np.float32],
     theirs: NDArray[np.float32],
-    tolerances: Tolerances,
+    tolerance: float,
 ) -> None:
     """Hold the graph's maps against what was read from it.
 
@@ -332,17 +339,15 @@ def _prove(
     exponents = np.array([channel.exponent for channel in frontend.channels])
     if theirs.shape[1:] != frontend.input_shape:
         raise graph.differs(
-            f"its spectrogram is {list(theirs.shape[1:])} and should be {list(frontend.input_shape)}: bands, frames, channels"
+            f"its spectrogram is {list(theirs.shape[1:])}, and bands, frames and channels make "
+            f"{list(frontend.input_shape)}"
         )
     for window, map_ in zip(noise, theirs[:, 0], strict=True):
         ours = np.abs(mel_values(frontend, window))
         # before the power law, which makes much of a small difference near zero
         there = map_.astype(np.float64) ** (1 / (2 * exponents))
         difference = float((np.abs(ours - there).max(axis=(0, 1)) / ours.max(axis=(0, 1))).max())
-        if not difference <= tolerances.spectrogram:
+        if not difference <= tolerance:
             raise graph.differs(
-                f"its spectrogram differs from the one that its operators seem to describe by {difference:.2g} of the peak"
+                f"its spectrogram differs by {difference:.2g} of the peak from what its operators seem to describe"
             )
-
-
-__all__ = ["Found", "GraphError", "recognise"]
