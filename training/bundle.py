@@ -49,7 +49,7 @@ def bundle(settings: Settings) -> None:
         _assemble(settings, place)
         write_checksums(place)
         wholes(settings, place)
-        _check(place)
+        check_as_device(place)
     size = sum(path.stat().st_size for path in settings.bundle.dir.rglob("*") if path.is_file())
     say(f"          {settings.bundle.dir}: verified, {size:,} bytes")
 
@@ -68,7 +68,7 @@ def wholes(settings: Settings, place: Path) -> None:
     write_checksums(place)
 
 
-def _check(place: Path) -> None:
+def check_as_device(place: Path) -> None:
     """Run the device's own check: it loads what a device would, and compares the golden windows."""
     told = subprocess.run(
         [sys.executable, "-m", "labous", "check", "--bundle", str(place)], capture_output=True, text=True, check=False
@@ -95,8 +95,8 @@ def _assemble(settings: Settings, place: Path) -> None:
     manifest["native"] = _native(settings, wasm, models["float32"], golden, place)
     manifest["licence"] = licence_line(licences, manifest["teacher"], manifest["occurrence"])
     contents: dict[str, bytes] = {
-        "manifest.json": _json(manifest),
-        "metrics.json": _json(metrics),
+        "manifest.json": json_bytes(manifest),
+        "metrics.json": json_bytes(metrics),
         "model.onnx": _read(exported / "model.onnx"),
         "melspec.wasm": wasm,
         "labels.csv": labels,
@@ -155,7 +155,7 @@ def _manifest(settings: Settings, models: dict[str, bytes], metrics: Any, summar
         "frontend": settings.frontend.to_dict(),
         "mel": {"file": "melspec.wasm", "abi_version": ABI_VERSION},
         "labels": "labels.csv",
-        "models": {name: _model_entry(file, models[name]) for name, file in _MODELS.items()},
+        "models": {name: model_entry(file, models[name]) for name, file in _MODELS.items()},
         "onnx": {"file": "model.onnx", "opset": settings.export.onnx_opset},
         "golden": {
             "file": "golden/golden.npz",
@@ -171,7 +171,7 @@ def _manifest(settings: Settings, models: dict[str, bytes], metrics: Any, summar
     }
 
 
-def _model_entry(file: str, data: bytes) -> dict[str, Any]:
+def model_entry(file: str, data: bytes) -> dict[str, Any]:
     contents = read_tflite(data)
     (given,), (result,) = contents.inputs, contents.outputs
     return {
@@ -206,7 +206,7 @@ def code_revision() -> str:
     return told.stdout.strip()
 
 
-def _json(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

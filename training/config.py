@@ -42,9 +42,10 @@ if TYPE_CHECKING:
 
 CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
 _CONFIG_NAME = "config"
+_LISTS = {_CONFIG_NAME: "python -m training.train --cfg job"}
 _INTERRUPTED = 130
-# TensorFlow's C++ tells of its start; what goes wrong, it also says in exceptions
-_QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+QUIET_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+"""Environment: TensorFlow's C++ tells of its start; what goes wrong, it also says in exceptions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,15 +194,9 @@ def settings_from(config: DictConfig) -> Settings:
         ConfigError: a key is unknown, missing or of the wrong type.
         LabousError: a value is impossible, in the words of the group it belongs to.
     """
-    try:
-        groups = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"Configuration: {_one_line(error)}.") from error
-    assert isinstance(groups, dict)
-    groups.pop("hydra", None)
-    groups.pop("experiment", None)
-    groups.pop("targets", None)  # bundle.targets by a short name
-    plain = {str(name): value for name, value in groups.items()}
+    plain = _plain(config)
+    for name in ("hydra", "experiment", "targets"):  # the last is bundle.targets by a short name
+        plain.pop(name, None)
     values: dict[str, Any] = {}
     for name, value in plain.items():
         if isinstance(value, dict):
@@ -216,6 +211,15 @@ def settings_from(config: DictConfig) -> Settings:
     if missing:
         raise ConfigError(f"Configuration: {missing[0]} is missing; take a file of conf/ for it.")
     return Settings(**values, groups=plain)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"Configuration: {_one_line(error)}.") from error
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
 
 
 def _group_names() -> list[str]:
@@ -298,23 +302,35 @@ def compose(overrides: Sequence[str] = ()) -> Settings:
     Raises:
         ConfigError: an override names something that conf/ does not have.
     """
+    return settings_from(_composed(_CONFIG_NAME, overrides))
+
+
+def compose_alone(name: str, overrides: Sequence[str] = ()) -> Any:
+    """What the ``_target_`` of a file of conf/ beside config.yaml names, made of its values with overrides.
+
+    Raises:
+        ConfigError: an override names something that the file does not have, or a value is impossible.
+    """
+    return _instance(name, _plain(_composed(name, overrides)))
+
+
+def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         with hydra.initialize_config_dir(str(CONF_DIR), version_base=None):
-            config = hydra.compose(_CONFIG_NAME, overrides=list(overrides))
+            return hydra.compose(name, overrides=list(overrides))
     except yaml.YAMLError as error:
         raise ConfigError(f"Configuration: a file of conf/ is not YAML: {_one_line(error)}.") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: experiment=null
-        raise ConfigError(f"Configuration: {_explain(error)}") from error
-    return settings_from(config)
+        raise ConfigError(f"Configuration: {_explain(error, name)}") from error
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, name: str) -> str:
     message = _one_line(error).rstrip(".")
     cause = error.__cause__ or error.__context__
     if "Could not override" in message or "not in struct" in message:
         key = message.split("'")[1] if "'" in message else message
         detail = "" if cause is None or "not in struct" in str(cause) else f" ({_one_line(cause).rstrip('.')})"
-        return f"there is no key {key} in conf/{detail}; python -m training.train --cfg job lists them all."
+        return f"there is no key {key} in conf/{detail}; {_LISTS.get(name, f'conf/{name}.yaml')} lists them all."
     return f"{message}."
 
 
@@ -333,7 +349,7 @@ def stage_main(run: Callable[[Settings], None]) -> Callable[[], None]:
             run(settings_from(config))
 
     def main() -> None:
-        for name, value in _QUIET_TENSORFLOW.items():
+        for name, value in QUIET_TENSORFLOW.items():
             os.environ.setdefault(name, value)
         # a sweep's lists of values compose only one by one, and what is no override is Hydra's own flag
         words = [a for a in sys.argv[1:] if ("=" in a or a[0] in "~+") and not a.startswith("-")]

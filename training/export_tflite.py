@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labous.errors import LabousError
-from training.tflite_file import FILE_IDENTIFIER
+from training.tflite_file import packed
 
 if TYPE_CHECKING:
     import keras
@@ -161,15 +161,7 @@ def _tidied(converted: bytes) -> bytes:
     The converter names tensors after Keras's counters and Python's ids and stamps the file with a hash of a temporary
     folder. With these gone, the same model gives the same bytes.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
-
-    class AlignedBuilder(flatbuffers.Builder):
-        """The schema asks for buffers on 16 bytes, which its Python builder does not do."""
-
-        def CreateNumpyVector(self, x: NDArray[Any]) -> int:
-            self.Prep(16, x.nbytes)
-            return super().CreateNumpyVector(x)
 
     model = schema.ModelT.InitFromPackedBuf(converted, 0)
     graph = model.subgraphs[0]
@@ -191,9 +183,7 @@ def _tidied(converted: bytes) -> bytes:
             model.buffers[entry.buffer].data = None
     model.metadata = [entry for entry in model.metadata or [] if entry.name != b"CONVERSION_METADATA"]
     model.description = b"labous"
-    builder = AlignedBuilder(len(converted))
-    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return packed(model)
 
 
 def _short_name(name: str) -> str:

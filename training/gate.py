@@ -69,8 +69,8 @@ class ExportSettings:
                 f"export.gate_windows is {self.gate_windows} and export.representative_windows "
                 f"{self.representative_windows}: the first must be at least 2, the second no fewer than the first."
             )
-        if set(self.max_difference) != {"float32", "int8"}:
-            raise ConfigError("export.max_difference needs exactly the keys float32 and int8.")
+        if set(self.max_difference) - {"float16"} != {"float32", "int8"}:
+            raise ConfigError("export.max_difference needs exactly the keys float32 and int8, and may have float16.")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class GateReport:
     """What the gate measured on a file that passed.
 
     Attributes:
-        precision: ``float32`` or ``int8``.
+        precision: of the weights, ``float32``, ``float16`` or ``int8``.
         input, output: name, shape and dtype, as the bundle's manifest lists them.
         ops: name, version and count of each operator.
         parameters: kernels and biases, batch normalisation folded.
@@ -111,15 +111,17 @@ def gate(
     reference: NDArray[np.float32],
     settings: ExportSettings,
     name: str = "the model",
+    origin: str = "Keras",
 ) -> GateReport:
     """Hold a file against the rules, first as it lies there, then by running it in LiteRT.
 
     Args:
         data: the .tflite file.
-        mels: float32 [n, n_mels, n_frames], at least two different windows.
+        mels: float32 [n, n_mels, n_frames] or [n, n_mels, n_frames, n_channels], at least two different windows.
         reference: Keras's logits for them, float32 [n, n_labels].
         settings: the rules.
         name: what to call the file in messages.
+        origin: what to call there what the reference is of.
 
     Raises:
         GateError: the file breaks at least one rule.
@@ -128,15 +130,17 @@ def gate(
     """
     file = read_tflite(data)
     findings = list(static_findings(file, settings))
-    expected = {INPUT_NAME: (1, *mels.shape[1:], 1), OUTPUT_NAME: (1, reference.shape[1])}
+    inputs = mels[..., np.newaxis] if mels.ndim == 3 else mels
+    expected = {INPUT_NAME: (1, *inputs.shape[1:]), OUTPUT_NAME: (1, reference.shape[1])}
     findings += _interface_findings(file, expected)
     if findings:
         raise GateError(name, findings)
     try:
-        outputs = Engine("litert").run(data, mels[..., np.newaxis])
+        outputs = Engine("litert").run(data, inputs)
     except EngineError as error:
         raise GateError(name, [f"LiteRT cannot run it: {error}"]) from error
-    findings = list(_output_findings(outputs, reference, settings.max_difference[precision_of(file)]))
+    allowed = settings.max_difference.get(precision_of(file), settings.max_difference["float32"])
+    findings = list(_output_findings(outputs, reference, allowed, origin))
     if findings:
         raise GateError(name, findings)
     return GateReport(
@@ -172,8 +176,8 @@ def write_gated(
 
 
 def precision_of(file: TfliteFile) -> str:
-    """``int8`` when every kernel is int8, else ``float32``."""
-    return "int8" if file.weight_dtypes == {"int8"} else "float32"
+    """``int8`` or ``float16`` when every kernel is, else ``float32``."""
+    return next((kind for kind in ("int8", "float16") if file.weight_dtypes == {kind}), "float32")
 
 
 def static_findings(file: TfliteFile, settings: ExportSettings) -> Iterator[str]:
@@ -200,9 +204,9 @@ def _operator_findings(op: Operator, allowed: Mapping[str, int]) -> Iterator[str
         yield f"{place} is not on the allow-list: {', '.join(sorted(allowed))}."
     elif op.version > allowed[op.name]:
         yield f"{place} is newer than version {allowed[op.name]}, the newest that every device runtime knows."
-    if op.weights and op.weights[0].dtype != op.inputs[0].dtype:
+    if op.weights and op.inputs[1].dtype != op.inputs[0].dtype:
         # dynamic-range quantisation; TFLite Micro has no kernel for it
-        yield f"{place} has {op.weights[0].dtype} weights and {op.inputs[0].dtype} activations; they must be the same."
+        yield f"{place} has {op.inputs[1].dtype} weights and {op.inputs[0].dtype} activations; they must be the same."
 
 
 def _size_findings(file: TfliteFile, overhead_per_tensor: int) -> Iterator[str]:
@@ -230,7 +234,9 @@ def _interface_findings(file: TfliteFile, expected: Mapping[str, tuple[int, ...]
             yield f"Its {kind} is {told}; it must be {name} float32 {list(shape)}."
 
 
-def _output_findings(outputs: NDArray[np.float32], reference: NDArray[np.float32], max_share: float) -> Iterator[str]:
+def _output_findings(
+    outputs: NDArray[np.float32], reference: NDArray[np.float32], max_share: float, origin: str
+) -> Iterator[str]:
     if not np.isfinite(outputs).all():
         yield f"{int((~np.isfinite(outputs)).any(axis=1).sum())} of {len(outputs)} windows give NaN or infinite logits."
         return
@@ -240,7 +246,7 @@ def _output_findings(outputs: NDArray[np.float32], reference: NDArray[np.float32
     difference, bound = float(np.abs(outputs - reference).max()), max_share * float(np.ptp(reference))
     # written so that a NaN in the reference is a finding too
     if not difference <= bound:
-        yield f"Its logits differ from Keras's by {difference:.3g}; at most {bound:.3g} is allowed."
+        yield f"Its logits differ from {origin}'s by {difference:.3g}; at most {bound:.3g} is allowed."
 
 
 def _interface(tensor: Tensor) -> dict[str, Any]:

@@ -16,15 +16,23 @@ from labous.models import open_model
 
 
 def golden_samples(frontend: Frontend, count: int, seed: int) -> NDArray[np.int16]:
-    """Bird-like signals [count, window_samples]: whistles that glide and repeat, over noise of rising level."""
+    """Bird-like signals [count, window_samples], see :func:`whistles`."""
+    pitches = max(500.0, frontend.f_min), 0.6 * frontend.f_max
+    return whistles(frontend.sample_rate, frontend.window_samples, pitches, count, seed)
+
+
+def whistles(
+    sample_rate: int, n_samples: int, pitches: tuple[float, float], count: int, seed: int
+) -> NDArray[np.int16]:
+    """Signals [count, n_samples]: whistles that glide and repeat between two pitches (Hz), over noise of rising level."""
     rng = np.random.default_rng(seed)
-    time = np.arange(frontend.window_samples) / frontend.sample_rate
+    time = np.arange(n_samples) / sample_rate
     windows = []
     for n in range(count):
-        low, high = np.sort(rng.uniform(max(500.0, frontend.f_min), 0.6 * frontend.f_max, 2))
+        low, high = np.sort(rng.uniform(*pitches, 2))
         pace = rng.uniform(1.0, 6.0)
         pitch = low + (high - low) * 0.5 * (1 + np.sin(2 * np.pi * pace * time))
-        whistle = np.sin(2 * np.pi * np.cumsum(pitch) / frontend.sample_rate)
+        whistle = np.sin(2 * np.pi * np.cumsum(pitch) / sample_rate)
         beat = np.sin(np.pi * (time * pace / 2 % 1)) ** 2
         noise = rng.standard_normal(len(time)) * 10 ** (-2.5 + 0.5 * n)
         windows.append(0.4 * whistle * beat + 0.2 * np.clip(noise, -1, 1))

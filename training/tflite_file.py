@@ -5,6 +5,7 @@ Enters: the bytes of a file. Leaves: its operators with versions, tensors, param
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 from collections import Counter
@@ -36,6 +37,7 @@ class Tensor:
         is_dynamic: whether a dimension is unknown before running.
         is_variable: whether it keeps its value between runs.
         buffer: index of its constant data, None when it is computed.
+        stored: the constant that a DEQUANTIZE makes it of, where it is smaller in the file than when it is used.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Tensor:
     is_dynamic: bool
     is_variable: bool
     buffer: int | None
+    stored: Tensor | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -75,8 +78,10 @@ class Operator:
 
     @property
     def weights(self) -> tuple[Tensor, ...]:
-        """Constant kernels and biases of a convolution or a dense layer, else nothing."""
-        return tuple(t for t in self.inputs[1:] if t.is_constant) if self.name in _WEIGHTED else ()
+        """Constant kernels and biases of a convolution or a dense layer, as the file holds them, else nothing."""
+        if self.name not in _WEIGHTED:
+            return ()
+        return tuple(t.stored or t for t in self.inputs[1:] if t.is_constant or t.stored is not None)
 
     @property
     def macs(self) -> int:
@@ -174,14 +179,38 @@ def _tensor(model: Any, tensor: Any) -> Tensor:
 def _operators(model: Any, graph: Any, tensors: list[Tensor]) -> Iterator[Operator]:
     for index, operator in enumerate(graph.operators):
         code = model.operatorCodes[operator.opcodeIndex]
-        # files of before 2020 hold the code in the deprecated field only; both are written today
-        name = _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        name = builtin_name(code)
         if name == "CUSTOM":
             name = f"CUSTOM({(code.customCode or b'').decode()})"
         # -1 marks an optional input that is not there
         inputs = () if operator.inputs is None else tuple(tensors[i] for i in operator.inputs if i >= 0)
+        if name == "DEQUANTIZE" and inputs and inputs[0].is_constant:
+            made = int(operator.outputs[0])
+            tensors[made] = dataclasses.replace(tensors[made], stored=inputs[0])
         outputs = () if operator.outputs is None else tuple(tensors[i] for i in operator.outputs)
         yield Operator(index, name, int(code.version), inputs, outputs)
+
+
+def builtin_name(code: Any) -> str:
+    """The builtin operator of an entry of a model's table of operator codes (an OperatorCodeT)."""
+    # files of before 2020 hold the code in the deprecated field only; both are written today
+    return _names("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def packed(model: Any) -> bytes:
+    """The file of a model (a ModelT), its buffers on 16 bytes, as engines that read them in place expect."""
+    import flatbuffers
+
+    class AlignedBuilder(flatbuffers.Builder):
+        """The schema asks for buffers on 16 bytes, which its Python builder does not do."""
+
+        def CreateNumpyVector(self, x: Any) -> int:
+            self.Prep(16, x.nbytes)
+            return super().CreateNumpyVector(x)
+
+    builder = AlignedBuilder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 @lru_cache
