@@ -85,7 +85,7 @@ Faults faults_of(const melspec_law_config &c, Faults *may) {
                      MELSPEC_ERROR_FREQUENCIES);
     must |= fault_if(!(channel.exponent > 0 && channel.exponent <= 1), MELSPEC_ERROR_EXPONENT);
     // rounding may or may not keep the edges of the bands apart
-    if (channel.f_max - channel.f_min < 1e-6 * channel.f_max) *may |= fault(MELSPEC_ERROR_FREQUENCIES);
+    if (channel.f_max - channel.f_min < 1e-6 * (channel.f_max + 700)) *may |= fault(MELSPEC_ERROR_FREQUENCIES);
   }
   return must;
 }
