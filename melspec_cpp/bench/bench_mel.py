@@ -9,6 +9,7 @@ speed     5 s at 32 kHz to decibels, by librosa, the builds of the mel stage, an
 startup   a fresh process until the wasm can be used, compiled anew and from the precompiled cache
 streams   windows of 5 s every second, by a stream and computed anew
 limit     the wasm's kernel beside what the core could do of its arithmetic, and what the rest of the time goes into
+law       BirdNET's front end, 3 s at 48 kHz, by the builds of the mel stage and by numpy
 ========  ==========================================================================================================
 
 Prints tables and writes bench/mel.json (bench/mel-PART.json for a single part), in which what part speed found lies at
@@ -34,6 +35,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[1:1] = [str(ROOT), str(ROOT / "runtime" / "src")]
 
+import law  # noqa: E402
 import limit  # noqa: E402
 import speed  # noqa: E402
 import startup  # noqa: E402
@@ -48,6 +50,7 @@ PARTS = {
     "startup": (lambda options: startup.measure(options.starts), startup.table),
     "streams": (lambda options: streams.measure(options.rounds), streams.table),
     "limit": (lambda options: limit.measure(options.rounds), limit.table),
+    "law": (lambda options: law.measure(options.rounds), law.table),
 }
 """Each part's measuring, from the command line's options to what goes into the JSON, and its table."""
 

@@ -8,7 +8,8 @@
 //             U[n] + U[n + H] + i e^(2 pi i n / M) (U[n] - U[n + H]), n < H, where U[n + H] is U[H - n] conjugated.
 //
 // That transform has the other sign: it is made of the usual one by exchanging real and imaginary parts, of what goes in
-// and of what comes out. Radix-4 decimation in frequency, in place. Lanes are frames.
+// and of what comes out. Decimation in frequency, in place, of radix 4, but for a first pass of radix 2 where one is left
+// over. Lanes are frames.
 #include "cosines.h"
 
 #include "butterflies.h"
@@ -79,7 +80,7 @@ MELSPEC_COLD void Cosines::prepare() {
       turn->both = {-both.im, both.re};
     }
   Number *to = twiddles;
-  for (int length = n_fft / 8; length > 8; length /= 2)
+  for (int length = n_fft / 8; length > 4; length /= 2)
     for (int column = 0; column < length / 4; ++column)
       for (int factor = 1; factor <= 3; ++factor) {
         *to = turn_of(column * factor, length);
@@ -100,7 +101,7 @@ void Cosines::real_spectra(const float *const *frames, double low, int most, Vec
     split(length, turn);
     transform(points, w, stride, most, spectrum);
     turn += points / 2;
-    if (points > 8) w += 3 * points / 4;
+    w += 3 * points / 4;
   }
   finish(stride, spectrum);
 }
@@ -157,8 +158,21 @@ void Cosines::split(int length, const Turns *turn) const {
 // need be written above bin `most`.
 void Cosines::transform(int points, const Number *w, int stride, int most, Vec *spectrum) const {
   Complex *const end = work + points;
-  int length = points;
-  for (; length > 8; w += 9 * length / 8, length /= 4) {  // past the factors of this length and of half of it
+  constexpr int kPowersOf4 = 0x55555555;
+  const int halves = points & kPowersOf4 ? 1 : 2;
+  int length = points / halves;
+  if (halves == 2) {
+    const int quarter = points / 4;
+    Complex *z0 = work, *z1 = z0 + quarter, *z2 = z1 + quarter, *z3 = z2 + quarter;
+    for (int i = 0; i < quarter; ++i, w += 3) {
+      const Complex a = z0[i], b = z1[i], c = z2[i], d = z3[i];
+      z0[i] = a + c;
+      z1[i] = b + d;
+      z2[i] = times(a - c, w[0]);
+      z3[i] = times(minus_i_times(b - d), w[0]);
+    }
+  }
+  for (; length > 4; w += 9 * length / 8, length /= 4) {  // past the factors of this length and of half of it
     const int quarter = length / 4;
     for (Complex *block = work; block < end; block += length) {
       Complex *z0 = block, *z1 = z0 + quarter, *z2 = z1 + quarter, *z3 = z2 + quarter;
@@ -172,36 +186,25 @@ void Cosines::transform(int points, const Number *w, int stride, int most, Vec *
       }
     }
   }
-  const int blocks = points / length;
-  const uint16_t *k = order_of(order, blocks);
+  const int blocks = points / 4;
   Vec *const first = spectrum + stride, *const behind = spectrum + (8 * points - 1) * stride;
-  const auto up = [&](int i, Complex y) {
-    Vec *to = first + 8 * i * stride;
+  const auto put = [](Vec *to, int step, Complex y) {
     to[0] = y.im;
-    to[4 * stride] = y.re;
+    to[4 * step] = y.re;
   };
-  const auto down = [&](int i, Complex y) {
-    Vec *to = behind - 8 * i * stride;
-    to[0] = y.im;
-    to[-4 * stride] = y.re;
-  };
-  for (Complex *z = work; z < end; z += length, ++k) {
-    const int at = *k / 4;
-    // the lowest bin upwards, and the lowest downwards
-    if ((8 * at + 1) * stride > most && (8 * (blocks - at) - 5) * stride > most) continue;
-    if (length == 4) {
+  const Complex *z = work;
+  for (int half = 0; half < halves; ++half) {
+    const uint16_t *k = order_of(order, blocks / halves);
+    for (int block = 0; block < blocks / halves; ++block, ++k, z += 4) {
+      const int at = *k / 4 * halves + half;
+      // the lowest bin upwards, and the lowest downwards
+      if ((8 * at + 1) * stride > most && (8 * (blocks - at) - 5) * stride > most) continue;
       const Four y = transform4(z[0], z[1], z[2], z[3]);
-      up(at, y.y0);
-      up(at + blocks, y.y1);
-      down(at + 2 * blocks, y.y2);
-      down(at + 3 * blocks, y.y3);
-    } else {
-      Complex x[8] = {z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7]};
-      transform8(x);
-      for (int i = 0; i < 4; ++i) {
-        up(at + i * blocks, x[i]);
-        down(at + (4 + i) * blocks, x[4 + i]);
-      }
+      const int here = 8 * at * stride, step = 8 * blocks * stride;
+      put(first + here, stride, y.y0);
+      put(first + here + step, stride, y.y1);
+      put(behind - here - 2 * step, -stride, y.y2);
+      put(behind - here - 3 * step, -stride, y.y3);
     }
   }
 }

@@ -35,7 +35,7 @@ inline Vec magnitude(Vec x) {
 
 // The smallest and the largest of the samples, compared as integers of the same order: vectors of floats take subnormal
 // numbers for 0 on some boards.
-void extremes(const float *samples, int32_t n, double *low, double *high) {
+MELSPEC_COLD void extremes(const float *samples, int32_t n, double *low, double *high) {
   constexpr int kMany = 8;
   typedef int32_t Many __attribute__((vector_size(4 * kMany), aligned(4), may_alias));
   const auto ordered = [](auto bits) { return bits ^ ((bits >> 31) & 0x7fffffff); };

@@ -17,7 +17,17 @@ from labous.mel.stream import MelStream
 from labous.mel.wasm import WasmEngine
 from labous.power_law import AnyFrontend, PowerLawFrontend
 
-__all__ = ["MelEngine", "MelPlan", "MelSpectrogram", "MelStream", "MelWindows", "NativeEngine", "Output", "WasmEngine"]
+__all__ = [
+    "MelEngine",
+    "MelLaw",
+    "MelPlan",
+    "MelSpectrogram",
+    "MelStream",
+    "MelWindows",
+    "NativeEngine",
+    "Output",
+    "WasmEngine",
+]
 
 _MOST_GRIDS = 16
 
