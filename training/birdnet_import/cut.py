@@ -54,7 +54,11 @@ def _needed(graph: Graph, cut: int) -> list[Node]:
     """The operators between the cut and the logits."""
     wanted, kept = {graph.output}, []
     for node in reversed(graph.nodes):
-        if wanted.isdisjoint(node.outputs) or cut in node.outputs or wanted.isdisjoint(set(node.outputs) - graph.settled):
+        if (
+            wanted.isdisjoint(node.outputs)
+            or cut in node.outputs
+            or wanted.isdisjoint(set(node.outputs) - graph.settled)
+        ):
             continue
         kept.append(node)
         wanted.update(t for t in node.inputs if t >= 0)

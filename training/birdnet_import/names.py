@@ -66,12 +66,16 @@ def read_classes(path: Path, count: int) -> list[Class]:
     except UnicodeDecodeError as error:
         raise BirdNetImportError(f"{path} is not UTF-8 text (byte {error.start}): fetch it again.") from error
     if len(lines) != count:
-        raise BirdNetImportError(f"{path} has {len(lines)} lines, and the model {count} classes: take both from one place.")
+        raise BirdNetImportError(
+            f"{path} has {len(lines)} lines, and the model {count} classes: take both from one place."
+        )
     classes, taken = [], {}
     for row, line in enumerate(lines):
         scientific, mark, common = (part.strip() for part in line.partition("_"))
         if not scientific or not mark or not common or not line.isprintable():
-            raise BirdNetImportError(f"{path}, line {row + 1} is {line[:60]!r}: it must be Scientific name_English name.")
+            raise BirdNetImportError(
+                f"{path}, line {row + 1} is {line[:60]!r}: it must be Scientific name_English name."
+            )
         if scientific.casefold() in taken:
             raise BirdNetImportError(
                 f"{path}, lines {taken[scientific.casefold()]} and {row + 1} are both {scientific}: fetch it again."
@@ -164,6 +168,8 @@ def _unambiguous(selection: Selection) -> Selection:
         code = kept.label.ebird_code
         if not code or code in seen:
             other = f" and {seen[code].label.scientific_name}" if code else ""
-            raise BirdNetImportError(f"{kept.label.scientific_name}{other} would have the code {code!r}: name one otherwise.")
+            raise BirdNetImportError(
+                f"{kept.label.scientific_name}{other} would have the code {code!r}: name one otherwise."
+            )
         seen[code] = kept
     return selection
