@@ -83,7 +83,8 @@ def test_the_command_line_makes_a_bundle_like_any_other(source: Path, table: Pat
     assert "found by its English name" in shown
     assert "found by its xeno_canto_name" in shown
     bundle = labous.load(place)
-    assert [label.ebird_code for label in bundle.labels] == ["blutit", "eurbla", "eurrob1", "dog", "human-vocal", "pseudacris-crucifer"]  # fmt: skip
+    codes = [label.ebird_code for label in bundle.labels]
+    assert codes == ["blutit", "eurbla", "eurrob1", "dog", "human-vocal", "pseudacris-crucifer"]
     manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["schema_version"] == 3
     assert manifest["source"]["licence"] == manifest["licence"] == "CC BY-NC-SA 4.0"

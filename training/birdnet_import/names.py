@@ -69,7 +69,8 @@ def read_classes(path: Path, count: int) -> list[Class]:
         raise BirdNetImportError(
             f"{path} has {len(lines)} lines, and the model {count} classes: take both from one place."
         )
-    classes, taken = [], {}
+    classes: list[Class] = []
+    taken: dict[str, int] = {}
     for row, line in enumerate(lines):
         scientific, mark, common = (part.strip() for part in line.partition("_"))
         if not scientific or not mark or not common or not line.isprintable():
@@ -116,7 +117,9 @@ def _of_table(classes: Sequence[Class], table: Path) -> tuple[list[Kept], tuple[
     for c in classes:
         common.setdefault(c.common_name.casefold(), []).append(c)
     others = {column: read_column(table, column) for column in _OTHER_NAMES}
-    kept, without, taken = [], [], {}
+    kept: list[Kept] = []
+    without: list[Species] = []
+    taken: dict[int, str] = {}
     for bird in read_species_table(table):
         names = [("scientific name", bird.scientific_name)]
         names += [(column, cells[bird.ebird_code]) for column, cells in others.items() if bird.ebird_code in cells]
@@ -129,7 +132,8 @@ def _of_table(classes: Sequence[Class], table: Path) -> tuple[list[Kept], tuple[
             continue
         if found.row in taken:
             raise BirdNetImportError(
-                f"{table}: {taken[found.row]} and {bird.ebird_code} are both BirdNET's {found.scientific_name}: leave one out."
+                f"{table}: {taken[found.row]} and {bird.ebird_code} are both BirdNET's {found.scientific_name}: "
+                "leave one out."
             )
         taken[found.row] = bird.ebird_code
         names_here = bird.scientific_name, bird.common_name, bird.french_name
