@@ -24,7 +24,7 @@ def golden_samples(frontend: Frontend, count: int, seed: int) -> NDArray[np.int1
 def whistles(
     sample_rate: int, n_samples: int, pitches: tuple[float, float], count: int, seed: int
 ) -> NDArray[np.int16]:
-    """Signals [count, n_samples]: whistles that glide and repeat between two pitches (Hz), over noise of rising level."""
+    """Signals [count, n_samples]: whistles that glide and repeat between pitches (Hz), over noise of rising level."""
     rng = np.random.default_rng(seed)
     time = np.arange(n_samples) / sample_rate
     windows = []

@@ -1,4 +1,4 @@
-"""TensorFlow's mel filter bank and Hann window in its own float32, and what a bank was made with, read from its weights.
+"""TensorFlow's mel filter bank and Hann window in its own float32, and what a bank was made with, read from it.
 
 Scores come out of a power of 0.19, which makes much of little: a bank or a window that is right to 1e-7 and not the
 very same bits moves the scores of soft sound by 1e-3. So the logarithm and the cosine are those that TensorFlow
@@ -56,7 +56,8 @@ def periodic_hann(length: int) -> Floats:
 def filter_bank(n_mels: int, n_bins: int, sample_rate: int, f_min: float, f_max: float) -> Floats:
     """tf.signal.linear_to_mel_weight_matrix, transposed: float32 [n_mels, n_bins]."""
     bins = _mels(_line(0.0, sample_rate / 2, n_bins)[1:])  # that of 0 Hz is left out
-    edges = _line(*_mels(np.array([f_min, f_max], np.float32)), n_mels + 2)
+    low, high = _mels(np.array([f_min, f_max], np.float32))
+    edges = _line(low, high, n_mels + 2)
     lower, center, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     rising, falling = (bins - lower) / (center - lower), (upper - bins) / (upper - center)
     return np.pad(np.maximum(np.float32(0), np.minimum(rising, falling)), [[0, 0], [1, 0]])
@@ -98,7 +99,7 @@ def _roundest(bank: NDArray[np.float64], rate: int, low: float, high: float) -> 
     for decimals in _DECIMALS:
         f_min, f_max = max(0.0, round(low, decimals)), round(high, decimals)
         if 0 <= f_min < f_max <= rate / 2:
-            difference = float(np.abs(filter_bank(*bank.shape, rate, f_min, f_max) - bank).max())
+            difference = float(np.abs(filter_bank(len(bank), bank.shape[1], rate, f_min, f_max) - bank).max())
             tried.append(Bank(rate, f_min, f_max, difference))
     best = min((made.difference for made in tried), default=np.inf)
     return [next(made for made in tried if made.difference <= 2 * best)] if tried else []

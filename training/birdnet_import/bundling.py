@@ -127,7 +127,8 @@ def with_shifts(frontend: PowerLawFrontend, count: int, span_ms: float) -> Power
     shifts = tuple(round(n * step) for n in range(count))
     if len(set(shifts)) != count:
         raise BirdNetImportError(
-            f"phase_average is {count}, and {span_ms:g} ms hold only {round(step * count)} samples: ask for fewer shifts."
+            f"phase_average is {count}, and {span_ms:g} ms hold only {round(step * count)} samples: ask for fewer "
+            "shifts."
         )
     try:
         return dataclasses.replace(frontend, shifts=shifts)
@@ -205,8 +206,8 @@ def _golden(
 def _write(settings: ImportSettings, made: Imported, place: Path) -> None:
     manifest = _manifest(settings, made)
     proof = {kind: dataclasses.asdict(found) for kind, found in made.proof.items()}
-    nothing = dict.fromkeys(NAMES)
-    metrics = {"rows_of": None, **{kind: nothing for kind in made.models}, "difference_to_the_original": proof}
+    unknown = dict.fromkeys(made.models, dict.fromkeys(NAMES))
+    metrics = {"rows_of": None, **unknown, "difference_to_the_original": proof}
     contents = {
         "manifest.json": json_bytes(manifest),
         "metrics.json": json_bytes(metrics),

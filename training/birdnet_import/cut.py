@@ -1,4 +1,4 @@
-"""The graph behind its spectrogram as a file of its own: shapes folded to constants, the last layer cut to some classes.
+"""The graph behind its spectrogram as a file of its own: shapes folded to constants, the last layer cut to classes.
 
 What does not depend on samples is taken from what the graph itself computed (trace.py), so that no operator on shapes
 is left; nothing else is touched, and the numbers that remain are those of the source, to the bit.
@@ -35,7 +35,7 @@ def last_layer(graph: Graph) -> tuple[Node, int]:
     return node, int(graph.graph.tensors[node.inputs[1]].shape[0])
 
 
-def cut_graph(graph: Graph, found: Found, rows: Sequence[int]) -> bytes:
+def cut_graph(graph: Graph, found: Found, rows: Sequence[int] | NDArray[np.int64]) -> bytes:
     """The file: input ``mel`` float32 [1, n_mels, n_frames, n_channels], output ``logits`` float32 [1, n_rows].
 
     Args:
@@ -54,7 +54,11 @@ def _needed(graph: Graph, cut: int) -> list[Node]:
     """The operators between the cut and the logits."""
     wanted, kept = {graph.output}, []
     for node in reversed(graph.nodes):
-        if wanted.isdisjoint(node.outputs) or cut in node.outputs or wanted.isdisjoint(set(node.outputs) - graph.settled):
+        if (
+            wanted.isdisjoint(node.outputs)
+            or cut in node.outputs
+            or wanted.isdisjoint(set(node.outputs) - graph.settled)
+        ):
             continue
         kept.append(node)
         wanted.update(t for t in node.inputs if t >= 0)

@@ -66,12 +66,17 @@ def read_classes(path: Path, count: int) -> list[Class]:
     except UnicodeDecodeError as error:
         raise BirdNetImportError(f"{path} is not UTF-8 text (byte {error.start}): fetch it again.") from error
     if len(lines) != count:
-        raise BirdNetImportError(f"{path} has {len(lines)} lines, and the model {count} classes: take both from one place.")
-    classes, taken = [], {}
+        raise BirdNetImportError(
+            f"{path} has {len(lines)} lines, and the model {count} classes: take both from one place."
+        )
+    classes: list[Class] = []
+    taken: dict[str, int] = {}
     for row, line in enumerate(lines):
         scientific, mark, common = (part.strip() for part in line.partition("_"))
         if not scientific or not mark or not common or not line.isprintable():
-            raise BirdNetImportError(f"{path}, line {row + 1} is {line[:60]!r}: it must be Scientific name_English name.")
+            raise BirdNetImportError(
+                f"{path}, line {row + 1} is {line[:60]!r}: it must be Scientific name_English name."
+            )
         if scientific.casefold() in taken:
             raise BirdNetImportError(
                 f"{path}, lines {taken[scientific.casefold()]} and {row + 1} are both {scientific}: fetch it again."
@@ -112,7 +117,9 @@ def _of_table(classes: Sequence[Class], table: Path) -> tuple[list[Kept], tuple[
     for c in classes:
         common.setdefault(c.common_name.casefold(), []).append(c)
     others = {column: read_column(table, column) for column in _OTHER_NAMES}
-    kept, without, taken = [], [], {}
+    kept: list[Kept] = []
+    without: list[Species] = []
+    taken: dict[int, str] = {}
     for bird in read_species_table(table):
         names = [("scientific name", bird.scientific_name)]
         names += [(column, cells[bird.ebird_code]) for column, cells in others.items() if bird.ebird_code in cells]
@@ -125,7 +132,8 @@ def _of_table(classes: Sequence[Class], table: Path) -> tuple[list[Kept], tuple[
             continue
         if found.row in taken:
             raise BirdNetImportError(
-                f"{table}: {taken[found.row]} and {bird.ebird_code} are both BirdNET's {found.scientific_name}: leave one out."
+                f"{table}: {taken[found.row]} and {bird.ebird_code} are both BirdNET's {found.scientific_name}: "
+                "leave one out."
             )
         taken[found.row] = bird.ebird_code
         names_here = bird.scientific_name, bird.common_name, bird.french_name
@@ -164,6 +172,8 @@ def _unambiguous(selection: Selection) -> Selection:
         code = kept.label.ebird_code
         if not code or code in seen:
             other = f" and {seen[code].label.scientific_name}" if code else ""
-            raise BirdNetImportError(f"{kept.label.scientific_name}{other} would have the code {code!r}: name one otherwise.")
+            raise BirdNetImportError(
+                f"{kept.label.scientific_name}{other} would have the code {code!r}: name one otherwise."
+            )
         seen[code] = kept
     return selection

@@ -68,5 +68,6 @@ def check(kind: str, found: Difference, most: float) -> None:
     if not found.score <= most or found.top1_equal < 1:
         raise BirdNetImportError(
             f"With {kind} weights, scores differ from the original's by {found.score:.2g} on generated sound, where "
-            f"{most:g} is allowed, and the same class is first in {found.top1_equal:.0%} of the windows: nothing was written."
+            f"{most:g} is allowed, and the same class is first in {found.top1_equal:.0%} of the windows: nothing was "
+            "written."
         )

@@ -177,7 +177,7 @@ def _behind(graph: Graph, tensor: int, kinds: Sequence[str]) -> int:
 
 def _with_constant(graph: Graph, node: Node) -> tuple[int, NDArray[Any]] | None:
     """The computed and the constant input of an operator of two; None where it has not one of each."""
-    if len(node.inputs) != 2 or getattr(node.options, "fusedActivationFunction", 0):
+    if len(node.inputs) != 2 or getattr(node.options, "fusedActivationFunction", False):
         return None
     first, second = (graph.constant(t) for t in node.inputs)
     if (first is None) == (second is None):
@@ -315,11 +315,12 @@ def _bank(graph: Graph, column: Column, sample_rates: Sequence[int], tolerances:
     bank = read_bank(column.bank, sample_rates)
     if bank is None:
         raise graph.differs("a filter bank in it is none of overlapping triangles")
-    formula = filter_bank(*column.bank.shape, bank.sample_rate, bank.f_min, bank.f_max)
+    formula = filter_bank(len(column.bank), column.bank.shape[1], bank.sample_rate, bank.f_min, bank.f_max)
     if not _difference(column.bank, formula) <= tolerances.bank:
         raise graph.differs(
             "a filter bank in it is not TensorFlow's linear_to_mel_weight_matrix for any of "
-            f"{', '.join(map(str, sample_rates))} Hz: for {bank.sample_rate} Hz, {bank.f_min:g} to {bank.f_max:g} Hz, it differs by {bank.difference:.2g}"
+            f"{', '.join(map(str, sample_rates))} Hz: for {bank.sample_rate} Hz, {bank.f_min:g} to {bank.f_max:g} Hz, "
+            f"it differs by {bank.difference:.2g}"
         )
     return bank
 

@@ -27,9 +27,7 @@ def mel_values(frontend: PowerLawFrontend, samples: NDArray[np.float32], shift: 
     for channel in frontend.channels:
         frames = np.lib.stride_tricks.sliding_window_view(sound, channel.n_fft)[:: channel.hop_length]
         frames = frames[: frontend.n_frames] * periodic_hann(channel.n_fft)
-        bank = filter_bank(
-            frontend.n_mels, channel.n_fft // 2 + 1, frontend.sample_rate, channel.f_min, channel.f_max
-        )
+        bank = filter_bank(frontend.n_mels, channel.n_fft // 2 + 1, frontend.sample_rate, channel.f_min, channel.f_max)
         spectrum = np.fft.rfft(frames.astype(np.float64)).real.astype(np.float32)
         maps.append(bank[::-1].astype(np.float64) @ spectrum.T.astype(np.float64))
     return np.stack(maps, axis=-1)

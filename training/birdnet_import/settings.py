@@ -101,7 +101,11 @@ class ImportSettings:
                 "most as many."
             )
         bounds = self.max_score_difference
-        if not isinstance(bounds, Mapping) or set(bounds) != set(OFFERED) or not all(map(_is_positive, bounds.values())):
+        if (
+            not isinstance(bounds, Mapping)
+            or set(bounds) != set(OFFERED)
+            or not all(map(_is_positive, bounds.values()))
+        ):
             raise ConfigError(f"max_score_difference needs a number above 0 for each of {', '.join(OFFERED)}.")
         for name in ("name", "version"):
             text = getattr(self, name)
