@@ -19,6 +19,7 @@ from labous.nodes.privacy import Privacy
 from labous.nodes.tflite import Tflite
 from labous.nodes.wasm import Wasm
 from labous.recordings import windows
+from labous.station.settings import Station
 from tests.runtime import audio, bundles, law_bundles
 from tests.runtime.law_bundles import FRONTEND, LABELS, NOT_BIRDS
 from tests.station import middle, pipelines
@@ -135,3 +136,13 @@ def test_a_whole_station(place: Path, tmp_path: Path, sound: np.ndarray) -> None
     expected = sorted(round(float(score), 6) for row in probabilities for score in row[birds])
     assert sorted(line["score"] for line in lines) == expected
     assert len(list(tmp_path.rglob("*.png"))) == len(lines)
+
+
+def test_a_label_without_an_ebird_code_claims_none() -> None:
+    record = middle.at(0)
+    station = Station(bundle="bundle")
+    plain = middle.observation(record)
+    odd = dataclasses.replace(plain, detection=dataclasses.replace(plain.detection, ebird_code="anthus-spinoletta"))
+    assert plain.darwin_core(station)["taxonID"] == "ebird:eurrob1"
+    assert "taxonID" not in odd.darwin_core(station)
+    assert odd.event(station)["subject"] == "anthus-spinoletta"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from labous.frontend import Frontend
     from labous.mel import MelSpectrogram, MelStream
+    from labous.power_law import PowerLawChannel, PowerLawFrontend
 
 __all__ = [
     "Bundle",
@@ -39,6 +40,8 @@ __all__ = [
     "LabousError",
     "MelSpectrogram",
     "MelStream",
+    "PowerLawChannel",
+    "PowerLawFrontend",
     "Predictions",
     "RecordingError",
     "SamplesError",
@@ -52,6 +55,7 @@ _MODULES = {
     "errors": ("BundleError", "EngineError", "FrontendError", "LabousError", "RecordingError", "SamplesError"),
     "frontend": ("Frontend",),
     "mel": ("MelSpectrogram", "MelStream"),
+    "power_law": ("PowerLawChannel", "PowerLawFrontend"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 import uuid
 from typing import Any
 
@@ -16,6 +17,8 @@ from labous.detect import Detection
 from labous.station.settings import Station
 
 EVENT_TYPE = "labous.detection.v1"
+# a label of which eBird's code is not known has another, with dashes: that would be no identifier of a taxon
+_EBIRD_CODE = re.compile(r"[a-z0-9]+")
 _NAMESPACE = uuid.UUID("6f1c9f0e-8b7c-5d39-a6f4-0d2b7f1f5a11")
 
 
@@ -80,7 +83,6 @@ class Observation:
             "occurrenceStatus": "present",
             "scientificName": detection.scientific_name,
             "vernacularName": detection.french_name if station.language == "french" else detection.common_name,
-            "taxonID": f"ebird:{detection.ebird_code}",
             "identifiedBy": self.identified_by,
             "identificationVerificationStatus": "unverified",
             "samplingProtocol": "acoustic monitoring",
@@ -93,6 +95,8 @@ class Observation:
                 "endSeconds": round(detection.end, 6),
             },
         }
+        if _EBIRD_CODE.fullmatch(detection.ebird_code):
+            terms["taxonID"] = f"ebird:{detection.ebird_code}"
         if self.time is not None:
             end = self.time + datetime.timedelta(seconds=detection.end - detection.start)
             terms["eventDate"] = f"{timestamp(self.time)}/{timestamp(end)}"
