@@ -15,7 +15,7 @@
 #include "butterflies.h"
 #include "cold.h"
 #include "elementary.h"
-#include "window.h"
+#include "tensorflow.h"
 
 namespace melspec {
 namespace {
@@ -57,7 +57,8 @@ inline Vec backwards(Vec a) {
 
 MELSPEC_COLD void Cosines::allocate(Arena &arena, int size) {
   n_fft = size;
-  window = arena.take<double>(size / 2);
+  rising = arena.take<double>(size / 2 + 1);
+  falling = arena.take<double>(size / 2);
   turns = arena.take<Turns>(size / 8);
   twiddles = arena.take<Number>(3 * size / 16);
   last = arena.take<double>(kLast);
@@ -70,7 +71,9 @@ MELSPEC_COLD void Cosines::allocate_work(Arena &arena, int size) {
 }
 
 MELSPEC_COLD void Cosines::prepare() {
-  for (int n = 0; n < n_fft / 2; ++n) window[n] = hann(n, n_fft, n_fft);
+  for (int n = 0; n <= n_fft / 2; ++n) rising[n] = hann_as_tensorflow(n, n_fft);
+  falling[0] = 0.0;
+  for (int n = 1; n < n_fft / 2; ++n) falling[n] = hann_as_tensorflow(n_fft - n, n_fft);
   Turns *turn = turns;
   for (int length = n_fft; length > kLast; length /= 2)
     for (int n = 1; n <= length / 16; ++n, ++turn) {
@@ -91,8 +94,8 @@ MELSPEC_COLD void Cosines::prepare() {
   fill_orders(order);
 }
 
-void Cosines::real_spectra(const float *const *frames, double low, int most, Vec *spectrum) const {
-  fold(frames, low);
+void Cosines::real_spectra(const double *const *frames, int most, Vec *spectrum) const {
+  fold(frames);
   const Turns *turn = turns;
   const Number *w = twiddles;
   int stride = 1;
@@ -107,29 +110,17 @@ void Cosines::real_spectra(const float *const *frames, double low, int most, Vec
 }
 
 // The even part, twice but for sample n_fft / 2, which has no partner; sample 0 has none either, and no weight.
-void Cosines::fold(const float *const *frames, double low) const {
-  constexpr int kTogether = 2 * kLanes;
+void Cosines::fold(const double *const *frames) const {
   const int half = n_fft / 2;
-  const double twice = 2.0 * low;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const float *x = frames[lane];
-    reals[0][lane] = 0.0;
-    for (int n = 1; n < kTogether; ++n)
-      reals[n][lane] = (static_cast<double>(x[n]) + static_cast<double>(x[n_fft - n]) - twice) * window[n];
-    reals[half][lane] = static_cast<double>(x[half]) - low;
-  }
-  for (int n = kTogether; n < half; n += kTogether) {
-    Vec both[2][kLanes];
+  for (int n = 0; n < half; n += kLanes) {
+    Vec both[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
-      Vec a[2], b[2];
-      load_two(frames[lane] + n, a, a + 1);
-      load_two(frames[lane] + n_fft - n - kTogether + 1, b, b + 1);
-      for (int i = 0; i < 2; ++i)
-        both[i][lane] = (a[i] + backwards(b[1 - i]) - all(twice)) * load(window + n + i * kLanes);
+      const double *x = frames[lane];
+      both[lane] = load(x + n) * load(rising + n) + backwards(load(x + n_fft - n - kLanes + 1)) * load(falling + n);
     }
-    turn_around(both[0], reals + n);
-    turn_around(both[1], reals + n + kLanes);
+    turn_around(both, reals + n);
   }
+  for (int lane = 0; lane < kLanes; ++lane) reals[half][lane] = frames[lane][half] * rising[half];
 }
 
 // The first length / 2 + 1 reals, whose first length / 4 + 1 are then left.
