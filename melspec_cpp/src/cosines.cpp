@@ -43,6 +43,13 @@ inline void turn_around(const Vec *neighbours, Vec *to) {
 #endif
 }
 
+// Of as many floats as two vectors take.
+inline void products(const float *x, const float *y, Vec *to) {
+  const FloatsAnywhere product =
+      *reinterpret_cast<const FloatsAnywhere *>(x) * *reinterpret_cast<const FloatsAnywhere *>(y);
+  load_two(reinterpret_cast<const float *>(&product), to, to + 1);
+}
+
 inline Vec backwards(Vec a) {
 #if defined(__AVX2__)
   return __builtin_shufflevector(a, a, 3, 2, 1, 0);
@@ -57,8 +64,7 @@ inline Vec backwards(Vec a) {
 
 MELSPEC_COLD void Cosines::allocate(Arena &arena, int size) {
   n_fft = size;
-  rising = arena.take<double>(size / 2 + 1);
-  falling = arena.take<double>(size / 2);
+  window = arena.take<float>(size + 1);
   turns = arena.take<Turns>(size / 8);
   twiddles = arena.take<Number>(3 * size / 16);
   last = arena.take<double>(kLast);
@@ -71,9 +77,8 @@ MELSPEC_COLD void Cosines::allocate_work(Arena &arena, int size) {
 }
 
 MELSPEC_COLD void Cosines::prepare() {
-  for (int n = 0; n <= n_fft / 2; ++n) rising[n] = hann_as_tensorflow(n, n_fft);
-  falling[0] = 0.0;
-  for (int n = 1; n < n_fft / 2; ++n) falling[n] = hann_as_tensorflow(n_fft - n, n_fft);
+  for (int n = 0; n < n_fft; ++n) window[n] = hann_as_tensorflow(n, n_fft);
+  window[n_fft] = 0.0f;
   Turns *turn = turns;
   for (int length = n_fft; length > kLast; length /= 2)
     for (int n = 1; n <= length / 16; ++n, ++turn) {
@@ -94,7 +99,7 @@ MELSPEC_COLD void Cosines::prepare() {
   fill_orders(order);
 }
 
-void Cosines::real_spectra(const double *const *frames, int most, Vec *spectrum) const {
+void Cosines::real_spectra(const float *const *frames, int most, Vec *spectrum) const {
   fold(frames);
   const Turns *turn = turns;
   const Number *w = twiddles;
@@ -110,17 +115,25 @@ void Cosines::real_spectra(const double *const *frames, int most, Vec *spectrum)
 }
 
 // The even part, twice but for sample n_fft / 2, which has no partner; sample 0 has none either, and no weight.
-void Cosines::fold(const double *const *frames) const {
+void Cosines::fold(const float *const *frames) const {
+  constexpr int kTogether = 2 * kLanes;
   const int half = n_fft / 2;
-  for (int n = 0; n < half; n += kLanes) {
-    Vec both[kLanes];
+  for (int n = 0; n < half; n += kTogether) {
+    const int behind = n_fft - n - kTogether + 1;
+    Vec both[2][kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
-      const double *x = frames[lane];
-      both[lane] = load(x + n) * load(rising + n) + backwards(load(x + n_fft - n - kLanes + 1)) * load(falling + n);
+      Vec a[2], b[2];
+      products(frames[lane] + n, window + n, a);
+      products(frames[lane] + behind, window + behind, b);
+      for (int i = 0; i < 2; ++i) both[i][lane] = a[i] + backwards(b[1 - i]);
     }
-    turn_around(both, reals + n);
+    turn_around(both[0], reals + n);
+    turn_around(both[1], reals + n + kLanes);
   }
-  for (int lane = 0; lane < kLanes; ++lane) reals[half][lane] = frames[lane][half] * rising[half];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float middle = frames[lane][half] * window[half];
+    reals[half][lane] = middle;
+  }
 }
 
 // The first length / 2 + 1 reals, whose first length / 4 + 1 are then left.

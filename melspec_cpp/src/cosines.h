@@ -16,9 +16,7 @@ struct Cosines {
   };
 
   int n_fft;
-  // The window: rounding has left its second half no mirror image of its first.
-  double *rising;      // [n_fft / 2 + 1] samples 0, 1 ...
-  double *falling;     // [n_fft / 2] nothing, and samples n_fft - 1, n_fft - 2 ...
+  float *window;       // [n_fft + 1] rounding has left its halves no mirror images; a 0 behind them
   Turns *turns;        // for each split: 1 <= n <= H / 2
   Number *twiddles;    // for each length of a pass: three factors per column
   double *last;        // [kLast] cos(2 pi i / kLast)
@@ -33,12 +31,13 @@ struct Cosines {
   void allocate_work(Arena &arena, int n_fft);
   void prepare();
 
-  // spectrum[k], 0 <= k <= most <= n_fft / 2, lane by lane: the real part of bin k of the windowed frames[lane], [n_fft],
-  // behind each of which there is one more finite number. What is above may be left as it was.
-  void real_spectra(const double *const *frames, int most, Vec *spectrum) const;
+  // spectrum[k], 0 <= k <= most <= n_fft / 2, lane by lane: the real part of bin k of frames[lane], [n_fft], whose
+  // products with the window are rounded to float32. There is one more finite number behind each frame. What is above
+  // `most` may be left as it was.
+  void real_spectra(const float *const *frames, int most, Vec *spectrum) const;
 
  private:
-  void fold(const double *const *frames) const;
+  void fold(const float *const *frames) const;
   void split(int length, const Turns *turn) const;
   void transform(int points, const Number *w, int stride, int most, Vec *spectrum) const;
   void finish(int stride, Vec *spectrum) const;

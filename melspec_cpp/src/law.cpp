@@ -29,8 +29,10 @@ inline Vec exp2(Vec x) {
   return series * reinterpret_cast<Vec>((reinterpret_cast<VecBits>(whole) - (kMagicBits - 1023)) << 52);
 }
 
+constexpr float kFaint = 0x1p-48f;  // of the peak: what is not above it counts as 0
+
 struct Scaling {
-  double shrink, low, inverse, offset, scale;
+  float shrink, low, peak, offset, scale;
 };
 
 inline Vec magnitude(Vec x) {
@@ -65,22 +67,16 @@ MELSPEC_COLD void extremes(const float *samples, int32_t n, double *low, double 
   *high = value(most[0]);
 }
 
-inline Vec rounded(Vec x) { return __builtin_convertvector(__builtin_convertvector(x, Floats), Vec); }
-
-// Samples `from` to `to` of a frame, in float32 operation by operation, but in doubles: vectors of floats are not the same
-// on every board. A float32 quotient is that of a product with the inverse, rounded: it never lies so near the middle
-// between two floats. There are two vectors of samples before `to`; some may be scaled again.
-inline void scale(const float *x, int from, int to, const Scaling &scaling, double *y) {
+// Samples `from` to `to` of a frame, of which there are two vectors before `to`; some may be scaled again. What vectors
+// take for 0 on some boards, numbers below 2^-126, comes to less than kFaint here, or is lost in the rounding.
+inline void scale(const float *x, int from, int to, const Scaling &scaling, float *y) {
   constexpr int kTogether = 2 * kLanes;
   for (int i = from; i < to; i += kTogether) {
     const int at = i <= to - kTogether ? i : to - kTogether;
-    Vec both[2];
-    load_two(x + at, both, both + 1);
-    for (int half = 0; half < 2; ++half) {
-      const Vec rest = rounded(both[half] * all(scaling.shrink) - all(scaling.low));
-      const Vec share = rounded(rest * all(scaling.inverse));
-      store(y + at + half * kLanes, rounded(rounded(share - all(scaling.offset)) * all(scaling.scale)));
-    }
+    const FloatsAnywhere none = {}, rest = *reinterpret_cast<const FloatsAnywhere *>(x + at) * scaling.shrink - scaling.low;
+    const FloatsAnywhere share = rest / scaling.peak;
+    *reinterpret_cast<FloatsAnywhere *>(y + at) =
+        ((share > kFaint ? share : none) - scaling.offset) * scaling.scale;
   }
 }
 
@@ -95,7 +91,7 @@ MELSPEC_COLD int32_t check(const melspec_law_config &c) {
   if (c.n_channels < 1 || c.n_channels > MELSPEC_LAW_CHANNELS) return MELSPEC_ERROR_CHANNELS;
   // So bounded, all are floats, and no square of a mel value is more than a float holds.
   const double size = magnitude(Vec{} + c.peak_scale)[0], offset = magnitude(Vec{} + c.peak_offset)[0];
-  if (!within(c.peak_epsilon, 0x1p-126, 1e30) || !within(size, 1e-12, 1e12) || !(size * (1.0 + offset) <= 1e12))
+  if (!within(c.peak_epsilon, 1e-15, 1e30) || (offset != 0 && offset < 1e-6) || !within(size, 1e-12, 1e12) || !(size * (1.0 + offset) <= 1e12))
     return MELSPEC_ERROR_PEAK;
   for (int i = 0; i < MELSPEC_LAW_CHANNELS; ++i) {
     const melspec_law_channel &channel = c.channels[i];
@@ -164,9 +160,6 @@ using melspec::Vec;
 
 MELSPEC_COLD void melspec_law::allocate(melspec::Arena &arena, const melspec_law_config &constants) {
   config = constants;
-  config.peak_epsilon = static_cast<float>(config.peak_epsilon);
-  config.peak_offset = static_cast<float>(config.peak_offset);
-  config.peak_scale = static_cast<float>(config.peak_scale);
   longest = 0;
   for (int i = 0; i < config.n_channels; ++i) {
     channels[i].allocate(arena, config.channels[i], config.n_mels);
@@ -180,7 +173,7 @@ MELSPEC_COLD void melspec_law::allocate(melspec::Arena &arena, const melspec_law
     channels[i].cosines.work = first.work;
   }
   spectrum = arena.take<Vec>(longest / 2 + melspec::kStep);
-  scaled = arena.take<double>(kFrames * longest + 1);
+  scaled = arena.take<float>(kFrames * longest + 1);
 }
 
 MELSPEC_COLD int32_t melspec_law::prepare() {
@@ -190,7 +183,7 @@ MELSPEC_COLD int32_t melspec_law::prepare() {
     if (!channels[i].prepare(config.channels[i], config)) return MELSPEC_ERROR_FREQUENCIES;
   }
   for (int bin = 0; bin < longest / 2 + melspec::kStep; ++bin) spectrum[bin] = Vec{};
-  for (int i = 0; i <= kFrames * longest; ++i) scaled[i] = 0.0;
+  for (int i = 0; i <= kFrames * longest; ++i) scaled[i] = 0.0f;
   return MELSPEC_OK;
 }
 
@@ -210,10 +203,11 @@ int32_t melspec_law::run(const float *samples, int32_t n_samples, int32_t first_
   double low, high;
   melspec::extremes(samples, n_samples, &low, &high);
   // What is more than a float apart, is not when divided by 4.
-  const double shrink = high - low > 0x1p127 ? 0.25 : 1.0;
+  const float shrink = high - low > 0x1p127 ? 0.25f : 1.0f;
   const float range = static_cast<float>((high - low) * shrink);
-  const float peak = static_cast<float>(range + config.peak_epsilon * shrink);
-  const melspec::Scaling scaling = {shrink, low * shrink, 1.0 / peak, config.peak_offset, config.peak_scale};
+  const melspec::Scaling scaling = {shrink, static_cast<float>(low) * shrink,
+                                    range + static_cast<float>(config.peak_epsilon) * shrink,
+                                    static_cast<float>(config.peak_offset), static_cast<float>(config.peak_scale)};
   const float *const begin = samples + first_sample;
   const int n_mels = config.n_mels, n_channels = config.n_channels;
   Vec values[256];
@@ -223,15 +217,15 @@ int32_t melspec_law::run(const float *samples, int32_t n_samples, int32_t first_
     const int64_t hop = config.channels[c].hop_length;
     const int n_fft = config.channels[c].n_fft, step = hop < n_fft ? static_cast<int>(hop) : n_fft;
     // Frames lie one behind the other in `scaled`, over one another as in the samples, until it is full.
-    const double *const last = scaled + kFrames * longest - (n_fft + (kLanes - 1) * step);
-    double *at = scaled + kFrames * longest;
+    const float *const last = scaled + kFrames * longest - (n_fft + (kLanes - 1) * step);
+    float *at = scaled + kFrames * longest;
     for (int32_t t = 0; t < n_frames; t += kLanes) {
       int known = n_fft - step;
       if (at > last) {
         at = scaled;
         known = 0;
       }
-      const double *frame[kLanes];
+      const float *frame[kLanes];
       for (int lane = 0; lane < kLanes; ++lane) {
         if (t + lane < n_frames) {
           melspec::scale(begin + hop * (t + lane), known, n_fft, scaling, at);

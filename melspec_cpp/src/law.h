@@ -30,7 +30,7 @@ struct melspec_law {
   melspec::LawChannel channels[MELSPEC_LAW_CHANNELS];
   int longest;             // of the channels' n_fft
   melspec::Vec *spectrum;  // of kLanes frames: [longest / 2 + 1], and zeros
-  double *scaled;          // [kFrames * longest + 1] samples, float32 values
+  float *scaled;           // [kFrames * longest + 1] samples
 
   static constexpr int kFrames = 8;
 
