@@ -15,7 +15,7 @@
 #include "butterflies.h"
 #include "cold.h"
 #include "elementary.h"
-#include "window.h"
+#include "tensorflow.h"
 
 namespace melspec {
 namespace {
@@ -43,6 +43,13 @@ inline void turn_around(const Vec *neighbours, Vec *to) {
 #endif
 }
 
+// Of as many floats as two vectors take.
+inline void products(const float *x, const float *y, Vec *to) {
+  const FloatsAnywhere product =
+      *reinterpret_cast<const FloatsAnywhere *>(x) * *reinterpret_cast<const FloatsAnywhere *>(y);
+  load_two(reinterpret_cast<const float *>(&product), to, to + 1);
+}
+
 inline Vec backwards(Vec a) {
 #if defined(__AVX2__)
   return __builtin_shufflevector(a, a, 3, 2, 1, 0);
@@ -57,7 +64,7 @@ inline Vec backwards(Vec a) {
 
 MELSPEC_COLD void Cosines::allocate(Arena &arena, int size) {
   n_fft = size;
-  window = arena.take<double>(size / 2);
+  window = arena.take<float>(size + 1);
   turns = arena.take<Turns>(size / 8);
   twiddles = arena.take<Number>(3 * size / 16);
   last = arena.take<double>(kLast);
@@ -70,7 +77,8 @@ MELSPEC_COLD void Cosines::allocate_work(Arena &arena, int size) {
 }
 
 MELSPEC_COLD void Cosines::prepare() {
-  for (int n = 0; n < n_fft / 2; ++n) window[n] = hann(n, n_fft, n_fft);
+  for (int n = 0; n < n_fft; ++n) window[n] = hann_as_tensorflow(n, n_fft);
+  window[n_fft] = 0.0f;
   Turns *turn = turns;
   for (int length = n_fft; length > kLast; length /= 2)
     for (int n = 1; n <= length / 16; ++n, ++turn) {
@@ -91,8 +99,8 @@ MELSPEC_COLD void Cosines::prepare() {
   fill_orders(order);
 }
 
-void Cosines::real_spectra(const float *const *frames, double low, int most, Vec *spectrum) const {
-  fold(frames, low);
+void Cosines::real_spectra(const float *const *frames, int most, Vec *spectrum) const {
+  fold(frames);
   const Turns *turn = turns;
   const Number *w = twiddles;
   int stride = 1;
@@ -107,28 +115,24 @@ void Cosines::real_spectra(const float *const *frames, double low, int most, Vec
 }
 
 // The even part, twice but for sample n_fft / 2, which has no partner; sample 0 has none either, and no weight.
-void Cosines::fold(const float *const *frames, double low) const {
+void Cosines::fold(const float *const *frames) const {
   constexpr int kTogether = 2 * kLanes;
   const int half = n_fft / 2;
-  const double twice = 2.0 * low;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const float *x = frames[lane];
-    reals[0][lane] = 0.0;
-    for (int n = 1; n < kTogether; ++n)
-      reals[n][lane] = (static_cast<double>(x[n]) + static_cast<double>(x[n_fft - n]) - twice) * window[n];
-    reals[half][lane] = static_cast<double>(x[half]) - low;
-  }
-  for (int n = kTogether; n < half; n += kTogether) {
+  for (int n = 0; n < half; n += kTogether) {
+    const int behind = n_fft - n - kTogether + 1;
     Vec both[2][kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
       Vec a[2], b[2];
-      load_two(frames[lane] + n, a, a + 1);
-      load_two(frames[lane] + n_fft - n - kTogether + 1, b, b + 1);
-      for (int i = 0; i < 2; ++i)
-        both[i][lane] = (a[i] + backwards(b[1 - i]) - all(twice)) * load(window + n + i * kLanes);
+      products(frames[lane] + n, window + n, a);
+      products(frames[lane] + behind, window + behind, b);
+      for (int i = 0; i < 2; ++i) both[i][lane] = a[i] + backwards(b[1 - i]);
     }
     turn_around(both[0], reals + n);
     turn_around(both[1], reals + n + kLanes);
+  }
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float middle = frames[lane][half] * window[half];
+    reals[half][lane] = middle;
   }
 }
 

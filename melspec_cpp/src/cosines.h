@@ -16,7 +16,7 @@ struct Cosines {
   };
 
   int n_fft;
-  double *window;      // [n_fft / 2] its first half; the second is its mirror image
+  float *window;       // [n_fft + 1] rounding has left its halves no mirror images; a 0 behind them
   Turns *turns;        // for each split: 1 <= n <= H / 2
   Number *twiddles;    // for each length of a pass: three factors per column
   double *last;        // [kLast] cos(2 pi i / kLast)
@@ -31,12 +31,13 @@ struct Cosines {
   void allocate_work(Arena &arena, int n_fft);
   void prepare();
 
-  // spectrum[k], 0 <= k <= most <= n_fft / 2, lane by lane: the real part of bin k of the windowed frames[lane], [n_fft],
-  // each less `low`. What is above may be left as it was.
-  void real_spectra(const float *const *frames, double low, int most, Vec *spectrum) const;
+  // spectrum[k], 0 <= k <= most <= n_fft / 2, lane by lane: the real part of bin k of frames[lane], [n_fft], whose
+  // products with the window are rounded to float32. There is one more finite number behind each frame. What is above
+  // `most` may be left as it was.
+  void real_spectra(const float *const *frames, int most, Vec *spectrum) const;
 
  private:
-  void fold(const float *const *frames, double low) const;
+  void fold(const float *const *frames) const;
   void split(int length, const Turns *turn) const;
   void transform(int points, const Number *w, int stride, int most, Vec *spectrum) const;
   void finish(int stride, Vec *spectrum) const;

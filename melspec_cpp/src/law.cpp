@@ -3,8 +3,8 @@
 #include "bits.h"
 #include "cold.h"
 #include "decibels.h"
-#include "elementary.h"
 #include "finite.h"
+#include "tensorflow.h"
 
 namespace melspec {
 namespace {
@@ -28,6 +28,12 @@ inline Vec exp2(Vec x) {
   for (int n = kDegree - 1; n >= 0; --n) series = series * r + all(kSeries[n]);
   return series * reinterpret_cast<Vec>((reinterpret_cast<VecBits>(whole) - (kMagicBits - 1023)) << 52);
 }
+
+constexpr float kFaint = 0x1p-48f;  // of the peak: what is not above it counts as 0
+
+struct Scaling {
+  float shrink, low, peak, offset, scale;
+};
 
 inline Vec magnitude(Vec x) {
   return reinterpret_cast<Vec>(reinterpret_cast<VecBits>(x) & 0x7fffffffffffffff);
@@ -61,6 +67,19 @@ MELSPEC_COLD void extremes(const float *samples, int32_t n, double *low, double 
   *high = value(most[0]);
 }
 
+// Samples `from` to `to` of a frame, of which there are two vectors before `to`; some may be scaled again. What vectors
+// take for 0 on some boards, numbers below 2^-126, comes to less than kFaint here, or is lost in the rounding.
+inline void scale(const float *x, int from, int to, const Scaling &scaling, float *y) {
+  constexpr int kTogether = 2 * kLanes;
+  for (int i = from; i < to; i += kTogether) {
+    const int at = i <= to - kTogether ? i : to - kTogether;
+    const FloatsAnywhere none = {}, rest = *reinterpret_cast<const FloatsAnywhere *>(x + at) * scaling.shrink - scaling.low;
+    const FloatsAnywhere share = rest / scaling.peak;
+    *reinterpret_cast<FloatsAnywhere *>(y + at) =
+        ((share > kFaint ? share : none) - scaling.offset) * scaling.scale;
+  }
+}
+
 bool within(double value, double least, double most) { return value >= least && value <= most; }
 
 }  // namespace
@@ -70,9 +89,9 @@ MELSPEC_COLD int32_t check(const melspec_law_config &c) {
   if (c.sample_rate < 8000 || c.sample_rate > 96000) return MELSPEC_ERROR_SAMPLE_RATE;
   if (c.n_mels < 1 || c.n_mels > 256) return MELSPEC_ERROR_N_MELS;
   if (c.n_channels < 1 || c.n_channels > MELSPEC_LAW_CHANNELS) return MELSPEC_ERROR_CHANNELS;
-  // So bounded, no square of a mel value is more than a float holds.
-  const double reach = magnitude(Vec{} + c.peak_scale)[0] * (1.0 + magnitude(Vec{} + c.peak_offset)[0]);
-  if (!within(c.peak_epsilon, kLeast, 1e300) || !within(reach, 1e-12, 1e12) || c.peak_scale == 0)
+  // So bounded, all are floats, and no square of a mel value is more than a float holds.
+  const double size = magnitude(Vec{} + c.peak_scale)[0], offset = magnitude(Vec{} + c.peak_offset)[0];
+  if (!within(c.peak_epsilon, 1e-15, 1e30) || (offset != 0 && offset < 1e-6) || !within(size, 1e-12, 1e12) || !(size * (1.0 + offset) <= 1e12))
     return MELSPEC_ERROR_PEAK;
   for (int i = 0; i < MELSPEC_LAW_CHANNELS; ++i) {
     const melspec_law_channel &channel = c.channels[i];
@@ -95,45 +114,39 @@ MELSPEC_COLD int32_t check(const melspec_law_config &c) {
 MELSPEC_COLD void LawChannel::allocate(Arena &arena, const melspec_law_channel &channel, int n_mels) {
   cosines.allocate(arena, channel.n_fft);
   filters.allocate(arena, n_mels, channel.n_fft);
-  constant = arena.take<double>(n_mels);
 }
 
-// As TensorFlow's linear_to_mel_weight_matrix: triangles that are straight in mels of the HTK scale, of which any
-// multiple will do; nothing of bin 0.
+// As TensorFlow's linear_to_mel_weight_matrix: triangles that are straight in mels of the HTK scale; nothing of bin 0.
 MELSPEC_COLD bool LawChannel::prepare(const melspec_law_channel &channel, const melspec_law_config &config) {
   cosines.prepare();
   const int n_mels = config.n_mels;
-  const auto mel = [](double hz) { return log(1.0 + hz / 700.0); };
-  const double low = mel(channel.f_min), step = (mel(channel.f_max) - low) / (n_mels + 1);
+  const float low = mel_as_tensorflow(static_cast<float>(channel.f_min));
+  const float high = mel_as_tensorflow(static_cast<float>(channel.f_max));
   double *edges = filters.edges;
   for (int i = 0; i < n_mels + 2; ++i) {
-    edges[i] = i * step + low;
+    edges[i] = line_as_tensorflow(low, high, i, n_mels + 2);
     if (i > 0 && !(edges[i] > edges[i - 1])) return false;
   }
-  // What lies under no triangle is not asked for its mels.
-  const double bin_hz = static_cast<double>(config.sample_rate) / channel.n_fft;
-  double *mels = reinterpret_cast<double *>(cosines.reals);
-  for (int bin = 0; bin < filters.bins; ++bin) {
-    const double hz = bin * bin_hz;
-    mels[bin] = bin > 0 && hz > channel.f_min && hz < channel.f_max ? mel(hz) : low;
-  }
+  const float nyquist = static_cast<float>(config.sample_rate) / 2.0f;
+  float *mels = reinterpret_cast<float *>(cosines.reals);
+  for (int bin = 1; bin < filters.bins; ++bin)
+    mels[bin] = mel_as_tensorflow(line_as_tensorflow(0.0f, nyquist, bin, filters.bins));
   double *next = filters.weights;
   most = 0;
   for (int m = 0; m < n_mels; ++m) {
     int32_t &first = filters.first[m], &count = filters.count[m];
     first = count = 0;
-    constant[m] = 0.0;
+    const float below = static_cast<float>(edges[m]), center = static_cast<float>(edges[m + 1]);
+    const float above = static_cast<float>(edges[m + 2]);
     for (int bin = 1; bin < filters.bins; ++bin) {
-      const double rising = (mels[bin] - edges[m]) / (edges[m + 1] - edges[m]);
-      const double falling = (edges[m + 2] - mels[bin]) / (edges[m + 2] - edges[m + 1]);
-      const float weight = static_cast<float>(rising < falling ? rising : falling);
+      const float rising = (mels[bin] - below) / (center - below);
+      const float falling = (above - mels[bin]) / (above - center);
+      const float weight = rising < falling ? rising : falling;
       if (!(weight > 0.0f)) continue;
       if (count == 0) first = bin;
       if (bin > most) most = bin;
       *next++ = weight;
       ++count;
-      // Of a constant, a periodic Hann window leaves bins 0 and 1 only: n_fft / 2 and -n_fft / 4 times it.
-      if (bin == 1) constant[m] = config.peak_offset * config.peak_scale * (channel.n_fft / 4) * weight;
     }
     for (; count % kStep != 0; ++count) *next++ = 0.0;
   }
@@ -147,7 +160,7 @@ using melspec::Vec;
 
 MELSPEC_COLD void melspec_law::allocate(melspec::Arena &arena, const melspec_law_config &constants) {
   config = constants;
-  int longest = 0;
+  longest = 0;
   for (int i = 0; i < config.n_channels; ++i) {
     channels[i].allocate(arena, config.channels[i], config.n_mels);
     if (config.channels[i].n_fft > longest) longest = config.channels[i].n_fft;
@@ -160,6 +173,7 @@ MELSPEC_COLD void melspec_law::allocate(melspec::Arena &arena, const melspec_law
     channels[i].cosines.work = first.work;
   }
   spectrum = arena.take<Vec>(longest / 2 + melspec::kStep);
+  scaled = arena.take<float>(kFrames * longest + 1);
 }
 
 MELSPEC_COLD int32_t melspec_law::prepare() {
@@ -167,8 +181,9 @@ MELSPEC_COLD int32_t melspec_law::prepare() {
   bad_sample = -1;
   for (int i = 0; i < config.n_channels; ++i) {
     if (!channels[i].prepare(config.channels[i], config)) return MELSPEC_ERROR_FREQUENCIES;
-    for (int bin = 0; bin < config.channels[i].n_fft / 2 + melspec::kStep; ++bin) spectrum[bin] = Vec{};
   }
+  for (int bin = 0; bin < longest / 2 + melspec::kStep; ++bin) spectrum[bin] = Vec{};
+  for (int i = 0; i <= kFrames * longest; ++i) scaled[i] = 0.0f;
   return MELSPEC_OK;
 }
 
@@ -187,7 +202,12 @@ int32_t melspec_law::run(const float *samples, int32_t n_samples, int32_t first_
   if (bad_sample >= 0) return MELSPEC_ERROR_NOT_FINITE;
   double low, high;
   melspec::extremes(samples, n_samples, &low, &high);
-  const Vec scale = melspec::all(config.peak_scale / (high - low + config.peak_epsilon));
+  // What is more than a float apart, is not when divided by 4.
+  const float shrink = high - low > 0x1p127 ? 0.25f : 1.0f;
+  const float range = static_cast<float>((high - low) * shrink);
+  const melspec::Scaling scaling = {shrink, static_cast<float>(low) * shrink,
+                                    range + static_cast<float>(config.peak_epsilon) * shrink,
+                                    static_cast<float>(config.peak_offset), static_cast<float>(config.peak_scale)};
   const float *const begin = samples + first_sample;
   const int n_mels = config.n_mels, n_channels = config.n_channels;
   Vec values[256];
@@ -195,19 +215,35 @@ int32_t melspec_law::run(const float *samples, int32_t n_samples, int32_t first_
     const melspec::LawChannel &channel = channels[c];
     const double octaves = 2.0 * config.channels[c].exponent / melspec::kPerOctave;
     const int64_t hop = config.channels[c].hop_length;
+    const int n_fft = config.channels[c].n_fft, step = hop < n_fft ? static_cast<int>(hop) : n_fft;
+    // Frames lie one behind the other in `scaled`, over one another as in the samples, until it is full.
+    const float *const last = scaled + kFrames * longest - (n_fft + (kLanes - 1) * step);
+    float *at = scaled + kFrames * longest;
     for (int32_t t = 0; t < n_frames; t += kLanes) {
+      int known = n_fft - step;
+      if (at > last) {
+        at = scaled;
+        known = 0;
+      }
       const float *frame[kLanes];
-      for (int lane = 0; lane < kLanes; ++lane)
-        frame[lane] = begin + hop * (t + lane < n_frames ? t + lane : n_frames - 1);
-      channel.cosines.real_spectra(frame, low, channel.most, spectrum);
+      for (int lane = 0; lane < kLanes; ++lane) {
+        if (t + lane < n_frames) {
+          melspec::scale(begin + hop * (t + lane), known, n_fft, scaling, at);
+          known = n_fft - step;
+          frame[lane] = at;
+          at += step;
+        } else {
+          frame[lane] = frame[0];
+        }
+      }
+      channel.cosines.real_spectra(frame, channel.most, spectrum);
       const double *w = channel.filters.weights;
       for (int m = 0; m < n_mels; ++m) {
         const Vec *x = spectrum + channel.filters.first[m];
         Vec sums[melspec::kStep] = {};
         for (const double *end = w + channel.filters.count[m]; w < end; w += melspec::kStep, x += melspec::kStep)
           for (int i = 0; i < melspec::kStep; ++i) sums[i] += x[i] * melspec::all(w[i]);
-        values[m] = melspec::magnitude(((sums[0] + sums[2]) + (sums[1] + sums[3])) * scale +
-                                       melspec::all(channel.constant[m]));
+        values[m] = melspec::magnitude((sums[0] + sums[2]) + (sums[1] + sums[3]));
       }
       melspec::decibels(values, n_mels, melspec::kLeast, false);
       const int together = n_frames - t < kLanes ? static_cast<int>(n_frames - t) : kLanes;

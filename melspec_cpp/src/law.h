@@ -13,8 +13,7 @@ constexpr uint32_t kLawful = 0x4d454c34;
 struct LawChannel {
   Cosines cosines;
   FilterBank filters;
-  double *constant;  // [n_mels] what the scaling's constant adds to each band
-  int most;          // the highest bin that has a weight
+  int most;  // the highest bin that has a weight
 
   bool prepare(const melspec_law_channel &channel, const melspec_law_config &config);
   void allocate(Arena &arena, const melspec_law_channel &channel, int n_mels);
@@ -29,7 +28,11 @@ struct melspec_law {
   int32_t bad_sample;  // of the last run, or -1
   melspec_law_config config;
   melspec::LawChannel channels[MELSPEC_LAW_CHANNELS];
-  melspec::Vec *spectrum;  // of kLanes frames: [n_fft / 2 + 1] of the longest, and zeros
+  int longest;             // of the channels' n_fft
+  melspec::Vec *spectrum;  // of kLanes frames: [longest / 2 + 1], and zeros
+  float *scaled;           // [kFrames * longest + 1] samples
+
+  static constexpr int kFrames = 8;
 
   void allocate(melspec::Arena &arena, const melspec_law_config &constants);
   int32_t prepare();

@@ -18,6 +18,7 @@ typedef double Vec __attribute__((vector_size(8 * kLanes)));
 typedef double VecAnywhere __attribute__((vector_size(8 * kLanes), aligned(8), may_alias));
 typedef uint64_t VecBits __attribute__((vector_size(8 * kLanes)));
 typedef float Floats __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+typedef float FloatsAnywhere __attribute__((vector_size(8 * kLanes), aligned(4), may_alias));  // of two vectors
 
 inline Vec all(double value) { return value - Vec{}; }
 inline Vec load(const double *from) { return *reinterpret_cast<const VecAnywhere *>(from); }
