@@ -45,6 +45,7 @@ from training.files import write_text
 ROOT = Path(__file__).resolve().parents[2]
 OFFSETS_MS = (0.0, 0.7, 1.4, 2.1, 2.9)
 SHIFTS = (1, 2, 4, 8)
+CLEAR = 0.1  # a best score below is of nothing that could move
 Samples = NDArray[np.float32]
 
 
@@ -114,7 +115,7 @@ def main() -> None:
             raise ConfigError(f"No recording in {told.recordings} could be read: nothing was compared.")
         record |= _equality(subject, heard, len(files))
         record |= _speed(subject, heard[0], told.rounds, Path(folder))
-        record["phase"] = _phase(subject, files[:: max(1, len(files) // 24)])
+        record["phase"] = _phase(subject, files[:: max(1, len(files) // 72)])
         record["engines"] = _engines(subject, heard[:4], Path(folder))
         record["circumstances"] = circumstances(("ai-edge-litert", "numpy", "wasmtime", "onnxruntime", "tract"))
         write_text(told.out, json.dumps(record, indent=1) + "\n")
@@ -248,11 +249,13 @@ def _phase(subject: Subject, files: Sequence[Path]) -> list[dict[str, float]]:
         for sound in (np.concatenate(list(read_blocks(file, rate))) for file in files)
         if len(sound) >= length + offsets[-1]
     ]
+    plain = MelSpectrogram(subject.frontend)
+    sounds = [sound for sound in sounds if sigmoid(cut(plain(sound[:length]))).max() >= CLEAR]
     if not sounds:
-        say(f"phase: no recording is longer than {length / rate:g} s", style="yellow")
+        say(f"phase: in no recording a class scores {CLEAR:g} in the first {length / rate:g} s", style="yellow")
         return []
-    table = Table("shifts", "best score moves: median", "95 %", "at most", "another class first", "cost",
-                  title=f"{len(sounds)} windows begun 0 to {OFFSETS_MS[-1]:g} ms later")  # fmt: skip
+    title = f"{len(sounds)} windows, best score {CLEAR:g} or more, begun 0 to {OFFSETS_MS[-1]:g} ms later"
+    table = Table("shifts", "best score moves: median", "95 %", "at most", "another class first", "cost", title=title)
     rows = []
     for count in SHIFTS:
         frontend = with_shifts(subject.frontend, count, 1.0)
@@ -278,6 +281,7 @@ def _phase(subject: Subject, files: Sequence[Path]) -> list[dict[str, float]]:
 
 def _engines(subject: Subject, heard: Sequence[Samples], folder: Path) -> list[dict[str, str]]:
     """The original and the bundle's models in every engine."""
+    os.environ["RUST_BACKTRACE"] = "0"  # tract's reason, not where in tract it is
     mel = MelSpectrogram(subject.frontend)
     maps = np.stack([mel(samples) for samples in heard])
     original = Litert(subject.original)
@@ -316,7 +320,7 @@ def _converted(original: bytes, folder: Path) -> tuple[bytes | None, str]:
     done = subprocess.run(
         [sys.executable, "-m", "tf2onnx.convert", *words], capture_output=True, text=True, check=False, cwd=folder
     )
-    lines = [line for line in done.stderr.splitlines() if "RFFT" in line or "error" in line.lower()]
+    lines = [line for line in done.stderr.splitlines() if "RFFT2D only" in line or line.startswith("ERROR")]
     told = lines[0].split(" - ")[-1][:200] if lines else f"tf2onnx ends with {done.returncode}"
     return (sink.read_bytes() if sink.exists() else None), f"tf2onnx: {told}"
 
