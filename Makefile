@@ -17,7 +17,7 @@ ARGS ?=
 
 export PYTHONUTF8 := 1
 
-.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel dist parity golden notebooks bench-mel bench-fit bench-prepare bench-device experiments lock clean
+.PHONY: help setup wasm train repro test test-fast test-devices fuzz lint wheel dist parity golden notebooks bench-mel bench-fit bench-prepare bench-device bench-birdnet experiments lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ bench-prepare: setup ## what preparing costs: ten hours of demo recordings, nati
 
 bench-device: setup ## what a station costs: CPU, memory, start, size, against BirdNET where it is (after make train; half an hour)
 	@$(PY) runtime/bench/bench_device.py $(ARGS)
+
+bench-birdnet: setup ## BirdNET as a bundle beside BirdNET itself: equality, speed, variants, engines (needs its files and recordings)
+	@$(PY) -m training.bench.birdnet $(ARGS)
 
 experiments: setup ## five folds of each experiment on real recordings (hours): make experiments ARGS="dataset.root=DIR"
 	@$(PY) -m training.experiments common30_plain common30 $(if $(filter-out 0,$(TEACHER)),common30_teacher --peers) --jobs 2 $(ARGS)
