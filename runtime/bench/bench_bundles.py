@@ -20,11 +20,12 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[1:1] = [str(ROOT), str(Path(__file__).parent)]
@@ -32,10 +33,13 @@ sys.path[1:1] = [str(ROOT), str(Path(__file__).parent)]
 import bench_device  # noqa: E402
 
 import labous  # noqa: E402
+from labous import recordings  # noqa: E402
 from labous.errors import LabousError  # noqa: E402
+from labous.power_law import AnyFrontend, PowerLawFrontend  # noqa: E402
 from training.bench.circumstances import circumstances  # noqa: E402
 
 _BIRDNET = "BirdNET v2.4, as it is"
+_BIRDNET_LABELS = "BirdNET_GLOBAL_6K_V2.4_Labels.txt"
 _METRICS = ("macro_roc_auc", "cmap", "top1")
 _HEADINGS = ("", "species", "model MB", "bundle MB", "CPU s an hour", "peak MB", "ROC-AUC / cmAP / top-1")
 _RESULTS = ROOT / "outputs" / "experiments" / "results.csv"
@@ -125,20 +129,55 @@ class Recordings:
         )
 
     def quality(self, bundle: labous.Bundle, title: str) -> dict[str, float]:
-        """Metrics of a bundle, each recording by the highest of windows that overlap by half."""
+        """Metrics of a bundle, each recording by the highest of windows that overlap by half.
+
+        Raises:
+            LabousError: it has no label for a species.
+        """
+        overlap = bundle.frontend.window_seconds / 2
+        names = [label.scientific_name for label in bundle.labels]
+        return self._measured(names, lambda path: bundle.predict(path, overlap=overlap).logits.max(axis=0), title)
+
+    def quality_of_birdnet(self, model: Path, frontend: AnyFrontend) -> dict[str, float]:
+        """The same of BirdNET's own file, on the windows of a bundle's front end.
+
+        Raises:
+            LabousError: its labels are not beside it, or lack a species.
+        """
+        from ai_edge_litert.interpreter import Interpreter
+
+        labels = model.with_name(_BIRDNET_LABELS)
+        if not labels.is_file():
+            raise LabousError(f"{labels} is not there; take the model and its labels from one place.")
+        names = [line.partition("_")[0] for line in labels.read_text(encoding="utf-8").splitlines()]
+        interpreter: Any = Interpreter(model_path=str(model), num_threads=1)
+        interpreter.allocate_tensors()
+        (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+        def heard(window: NDArray[np.float32]) -> NDArray[np.float32]:
+            interpreter.set_tensor(taken["index"], window[np.newaxis])
+            interpreter.invoke()
+            return interpreter.get_tensor(given["index"])[0].copy()
+
+        def highest(path: Path) -> NDArray[np.float32]:
+            blocks = recordings.read_blocks(path, frontend.sample_rate)
+            overlap = frontend.window_seconds / 2
+            return np.max([heard(w.samples) for w in recordings.windows(blocks, frontend, overlap)], axis=0)
+
+        return self._measured(names, highest, _BIRDNET)
+
+    def _measured(
+        self, names: Sequence[str], highest: Callable[[Path], NDArray[np.float32]], title: str
+    ) -> dict[str, float]:
         from training.console import progress
         from training.metrics import measure as measured
 
-        columns = {label.scientific_name: n for n, label in enumerate(bundle.labels)}
+        columns = {name: n for n, name in enumerate(names)}
         lacking = [name for name in self.names.values() if name not in columns]
         if lacking:
             raise LabousError(f"{title} has no label for {', '.join(lacking)}; leave --recordings out.")
         kept = [columns[name] for name in self.names.values()]
-        overlap = bundle.frontend.window_seconds / 2
-        found = [
-            bundle.predict(path, overlap=overlap).logits[:, kept].max(axis=0)
-            for path in progress(self.paths, title, total=len(self.paths), unit="recording")
-        ]
+        found = [highest(path)[kept] for path in progress(self.paths, title, total=len(self.paths), unit="recording")]
         metrics = measured(self.truth, np.stack(found), threshold=0.0)
         return {name: float(getattr(metrics, name)) for name in _METRICS}
 
@@ -194,22 +233,27 @@ def main() -> None:
 def _run(told: argparse.Namespace) -> None:
     named = dict(_pair(word) for word in told.bundles)
     experiments = dict(_pair(word) for word in told.held_out)
-    recordings = Recordings(told.recordings, told.species) if told.recordings else None
+    real = Recordings(told.recordings, told.species) if told.recordings else None
     with tempfile.TemporaryDirectory(prefix="labous-bench-") as place:
         bench = bench_device.Bench(Path(place), Path(), bench_device.find_birdnet(told.birdnet))
-        rows = []
+        rows, windows = [], None
         for name, word in named.items():
             folder, _, precision = word.partition("@")
             row, bundle = bundle_row(name, Path(folder), precision or "float32", bench)
             if name in experiments:
                 row.quality = held_out(experiments[name], bundle.precision, told.results)
-            elif recordings is not None and not bundle.manifest.dataset.recordings:
-                row.quality = recordings.quality(bundle, name)
+            elif real is not None and not bundle.manifest.dataset.recordings:
+                row.quality = real.quality(bundle, name)
+            if isinstance(bundle.frontend, PowerLawFrontend):
+                windows = bundle.frontend
             rows.append(row)
         if bench.birdnet is not None:
             script = Path(__file__).with_name("birdnet.py")
             size = bench.birdnet.stat().st_size / 1e6
-            rows.insert(0, Row(_BIRDNET, [bench.python, script, bench.birdnet], [], _classes(bench.birdnet), size))
+            original = Row(_BIRDNET, [bench.python, script, bench.birdnet], [], _classes(bench.birdnet), size)
+            if real is not None and windows is not None:
+                original.quality = real.quality_of_birdnet(bench.birdnet, windows)
+            rows.insert(0, original)
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])  # and so for what it starts
         measure(rows, bench, told.rounds, told.minutes)
     print(table(rows))
