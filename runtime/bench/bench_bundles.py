@@ -115,14 +115,15 @@ class Recordings:
     Args:
         place: the folder of train_metadata.csv and train_short_audio/.
         species: rows of ebird_code and scientific_name: what is asked for.
+
+    Raises:
+        LabousError: a table is not there.
     """
 
     def __init__(self, place: Path, species: Path) -> None:
-        with species.open(encoding="utf-8", newline="") as file:
-            self.names = {row["ebird_code"]: row["scientific_name"] for row in csv.DictReader(file)}
+        self.names = {row["ebird_code"]: row["scientific_name"] for row in _rows(species)}
         codes = list(self.names)
-        with (place / "train_metadata.csv").open(encoding="utf-8", newline="") as file:
-            told = [row for row in csv.DictReader(file) if row["primary_label"] in self.names]
+        told = [row for row in _rows(place / "train_metadata.csv") if row["primary_label"] in self.names]
         self.paths = [place / "train_short_audio" / row["primary_label"] / row["filename"] for row in told]
         self.truth = np.array(
             [[code == row["primary_label"] or repr(code) in row["secondary_labels"] for code in codes] for row in told]
@@ -180,6 +181,14 @@ class Recordings:
         found = [highest(path)[kept] for path in progress(self.paths, title, total=len(self.paths), unit="recording")]
         metrics = measured(self.truth, np.stack(found), threshold=0.0)
         return {name: float(getattr(metrics, name)) for name in _METRICS}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise LabousError(f"{path} is not there; name another.") from None
 
 
 def held_out(experiment: str, precision: str, results: Path) -> dict[str, float]:
