@@ -16,8 +16,8 @@ melspec_law_config valid_law(Choices &choices) {
   c.sample_rate = choices.pick({8000, 22050, 44100, 48000, 96000});
   c.n_mels = choices.pick({1, 2, 3, 5, 8, 16, 40, 96});
   c.n_channels = choices.pick({1, 1, 1, 2, 2, 3, MELSPEC_LAW_CHANNELS});
-  c.peak_epsilon = choices.pick({1e-6, 1.0, 0x1p-1022, 1e300, choices.unit() + 1e-9});
-  c.peak_offset = choices.pick({0.5, 0.0, -1.0, 1e3 * choices.unit()});
+  c.peak_epsilon = choices.pick({1e-6, 1.0, 1e-15, 1e30, choices.unit() + 1e-9});
+  c.peak_offset = choices.pick({0.5, 0.0, -1.0, 1e-6, 1e-3 + 1e3 * choices.unit()});
   c.peak_scale = choices.pick({2.0, -1.0, 1e-12, 1e9, 1e-3 + choices.unit()});
   for (int32_t i = 0; i < c.n_channels; ++i) {
     melspec_law_channel &channel = c.channels[i];
@@ -63,12 +63,13 @@ melspec_law_config doubtful_law(Choices &choices) {
 
 Faults faults_of(const melspec_law_config &c, Faults *may) {
   const auto outside = [](int32_t value, int32_t least, int32_t most) { return value < least || value > most; };
-  const double reach = std::fabs(c.peak_scale) * (1.0 + std::fabs(c.peak_offset));
+  const double scale = std::fabs(c.peak_scale), offset = std::fabs(c.peak_offset);
   Faults must = fault_if(c.abi_version != MELSPEC_ABI_VERSION, MELSPEC_ERROR_ABI_VERSION) |
                 fault_if(outside(c.sample_rate, 8000, 96000), MELSPEC_ERROR_SAMPLE_RATE) |
                 fault_if(outside(c.n_mels, 1, 256), MELSPEC_ERROR_N_MELS) |
                 fault_if(outside(c.n_channels, 1, MELSPEC_LAW_CHANNELS), MELSPEC_ERROR_CHANNELS) |
-                fault_if(!(c.peak_epsilon >= 0x1p-1022 && c.peak_epsilon <= 1e300 && reach >= 1e-12 && reach <= 1e12),
+                fault_if(!(c.peak_epsilon >= 1e-15 && c.peak_epsilon <= 1e30 && (offset == 0 || offset >= 1e-6) &&
+                           scale >= 1e-12 && scale * (1.0 + offset) <= 1e12),
                          MELSPEC_ERROR_PEAK);
   for (int32_t i = 0; i < MELSPEC_LAW_CHANNELS; ++i) {
     const melspec_law_channel &channel = c.channels[i];
@@ -84,8 +85,8 @@ Faults faults_of(const melspec_law_config &c, Faults *may) {
     must |= fault_if(!(channel.f_min >= 0 && channel.f_min < channel.f_max && channel.f_max <= c.sample_rate / 2.0),
                      MELSPEC_ERROR_FREQUENCIES);
     must |= fault_if(!(channel.exponent > 0 && channel.exponent <= 1), MELSPEC_ERROR_EXPONENT);
-    // rounding may or may not keep the edges of the bands apart
-    if (channel.f_max - channel.f_min < 1e-6 * (channel.f_max + 700)) *may |= fault(MELSPEC_ERROR_FREQUENCIES);
+    // the rounding of their mels may or may not keep the edges of the bands apart
+    if (channel.f_max - channel.f_min < 1e-5 * (c.n_mels + 1.0) * (channel.f_max + 700)) *may |= fault(MELSPEC_ERROR_FREQUENCIES);
   }
   return must;
 }

@@ -218,7 +218,9 @@ MELSPEC_API(melspec_stream_bad_sample) int32_t melspec_stream_bad_sample(const m
 /* The other front end: maps of the real part of the spectrum, as BirdNET v2.4 computes them. A window of samples is scaled
  * to its peak, (v / (max(v) + peak_epsilon) - peak_offset) * peak_scale with v = x - min(x); unpadded frames are weighted
  * by a periodic Hann window; triangles that are straight in mels of the HTK scale weigh the real part of the spectrum, bin
- * 0 excepted; what is written is (mel^2)^exponent. docs/frontend-spec.md says it exactly. */
+ * 0 excepted; what is written is (mel^2)^exponent. Scaling, window, windowed samples and weights are float32 and have the
+ * bits that TensorFlow gives them, for their rounding is what is left of silence; the rest is computed in float64.
+ * docs/frontend-spec.md says it exactly. */
 #define MELSPEC_LAW_CHANNELS 4
 
 /* One map: 32 bytes. */
@@ -232,9 +234,9 @@ typedef struct melspec_law_channel {
 
 /* All constants: 168 bytes, 8-byte aligned, the same layout on 32- and 64-bit machines. */
 typedef struct melspec_law_config {
-  double peak_epsilon; /*   0  2^-1022 to 1e300 */
-  double peak_offset;  /*   8  finite */
-  double peak_scale;   /*  16  not 0; abs(peak_scale) * (1 + abs(peak_offset)) lies between 1e-12 and 1e12 */
+  double peak_epsilon; /*   0  1e-15 to 1e30 */
+  double peak_offset;  /*   8  0, or its magnitude at least 1e-6 */
+  double peak_scale;   /*  16  abs(peak_scale) >= 1e-12 and abs(peak_scale) * (1 + abs(peak_offset)) <= 1e12 */
   int32_t abi_version; /*  24  MELSPEC_ABI_VERSION */
   int32_t sample_rate; /*  28  Hz, 8000 to 96000 */
   int32_t n_mels;      /*  32  bands of every channel, 1 to 256 */

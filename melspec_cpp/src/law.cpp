@@ -68,15 +68,15 @@ MELSPEC_COLD void extremes(const float *samples, int32_t n, double *low, double 
 }
 
 // Samples `from` to `to` of a frame, of which there are two vectors before `to`; some may be scaled again. What vectors
-// take for 0 on some boards, numbers below 2^-126, comes to less than kFaint here, or is lost in the rounding.
+// take for 0 on some boards, numbers below 2^-126, comes to less than kFaint here, or gets lost in a sum: check() sees to
+// that.
 inline void scale(const float *x, int from, int to, const Scaling &scaling, float *y) {
   constexpr int kTogether = 2 * kLanes;
   for (int i = from; i < to; i += kTogether) {
     const int at = i <= to - kTogether ? i : to - kTogether;
-    const FloatsAnywhere none = {}, rest = *reinterpret_cast<const FloatsAnywhere *>(x + at) * scaling.shrink - scaling.low;
-    const FloatsAnywhere share = rest / scaling.peak;
-    *reinterpret_cast<FloatsAnywhere *>(y + at) =
-        ((share > kFaint ? share : none) - scaling.offset) * scaling.scale;
+    const FloatsAnywhere samples = *reinterpret_cast<const FloatsAnywhere *>(x + at), none = {};
+    const FloatsAnywhere share = (samples * scaling.shrink - scaling.low) / scaling.peak;
+    *reinterpret_cast<FloatsAnywhere *>(y + at) = ((share > kFaint ? share : none) - scaling.offset) * scaling.scale;
   }
 }
 
@@ -89,7 +89,8 @@ MELSPEC_COLD int32_t check(const melspec_law_config &c) {
   if (c.sample_rate < 8000 || c.sample_rate > 96000) return MELSPEC_ERROR_SAMPLE_RATE;
   if (c.n_mels < 1 || c.n_mels > 256) return MELSPEC_ERROR_N_MELS;
   if (c.n_channels < 1 || c.n_channels > MELSPEC_LAW_CHANNELS) return MELSPEC_ERROR_CHANNELS;
-  // So bounded, all are floats, and no square of a mel value is more than a float holds.
+  // So bounded, no step of the scaling depends on numbers below 2^-126, nor does a product with the window, and no square
+  // of a mel value is more than a float holds.
   const double size = magnitude(Vec{} + c.peak_scale)[0], offset = magnitude(Vec{} + c.peak_offset)[0];
   if (!within(c.peak_epsilon, 1e-15, 1e30) || (offset != 0 && offset < 1e-6) || !within(size, 1e-12, 1e12) || !(size * (1.0 + offset) <= 1e12))
     return MELSPEC_ERROR_PEAK;
@@ -202,7 +203,7 @@ int32_t melspec_law::run(const float *samples, int32_t n_samples, int32_t first_
   if (bad_sample >= 0) return MELSPEC_ERROR_NOT_FINITE;
   double low, high;
   melspec::extremes(samples, n_samples, &low, &high);
-  // What is more than a float apart, is not when divided by 4.
+  // The difference of two floats may be no float, but is one when they are divided by 4.
   const float shrink = high - low > 0x1p127 ? 0.25f : 1.0f;
   const float range = static_cast<float>((high - low) * shrink);
   const melspec::Scaling scaling = {shrink, static_cast<float>(low) * shrink,

@@ -16,6 +16,10 @@ static melspec_config config = {
     .n_fft = 256, .win_length = 256, .hop_length = 128, .power = 2, .n_mels = 16, .mel_norm = MELSPEC_NORM_SLANEY};
 static float samples[513], out[16 * 3], filters[16 * 129];
 static double window[257];
+static melspec_law_config law_config = {
+    .peak_epsilon = 1e-6, .peak_offset = 0.5, .peak_scale = 2, .abi_version = MELSPEC_ABI_VERSION, .sample_rate = 32000,
+    .n_mels = 8, .n_channels = 2, .channels = {{0, 16000, 0.5, 256, 128}, {500, 9000, 0.2, 256, 128}}};
+static melspec_law *law;
 static melspec_plan *plan;
 static melspec_stream *stream;
 
@@ -105,6 +109,58 @@ int main(void) {
   GIVES(MELSPEC_ERROR_STREAM, melspec_stream_destroy(shifted(stream, 1)));
   GIVES(MELSPEC_OK, melspec_stream_destroy(stream));
   GIVES(MELSPEC_OK, melspec_stream_destroy(NULL));
+
+  GIVES(168, melspec_law_config_size());
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_create(NULL, &law));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_create(&law_config, NULL));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_create(shifted(&law_config, 2), &law));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_create(&law_config, shifted(window, 1)));
+  law_config.n_channels = 1;
+  law = shifted(window, 0);
+  GIVES(MELSPEC_ERROR_CHANNELS, melspec_law_create(&law_config, &law));
+  GIVES(1, law == NULL);
+  law_config.n_channels = 2;
+  law_config.peak_epsilon = 0;
+  GIVES(MELSPEC_ERROR_PEAK, melspec_law_create(&law_config, &law));
+  law_config.peak_epsilon = 1e-6;
+  law_config.channels[1].exponent = 2;
+  GIVES(MELSPEC_ERROR_EXPONENT, melspec_law_create(&law_config, &law));
+  law_config.channels[1].exponent = 0.2;
+  GIVES(MELSPEC_OK, melspec_law_create(&law_config, &law));
+  melspec_law *not_law = shifted(law, 1);
+  for (int wrong = 0; wrong < 2; ++wrong, not_law = NULL) {
+    GIVES(MELSPEC_ERROR_LAW, melspec_law_frames(not_law, 512));
+    GIVES(MELSPEC_ERROR_LAW, melspec_law_bytes(not_law, 512));
+    GIVES(MELSPEC_ERROR_LAW, melspec_law_run(not_law, samples, 512, 0, out, 48));
+    GIVES(MELSPEC_ERROR_LAW, melspec_law_bad_sample(not_law));
+    GIVES(MELSPEC_ERROR_LAW, melspec_law_filters(not_law, 0, filters, 8 * 129));
+  }
+  GIVES(3, melspec_law_frames(law, 512));
+  GIVES(3 * 16 * 4, melspec_law_bytes(law, 512));
+  GIVES(MELSPEC_ERROR_N_SAMPLES, melspec_law_frames(law, -1));
+  GIVES(MELSPEC_ERROR_N_SAMPLES, melspec_law_bytes(law, -1));
+  GIVES(MELSPEC_ERROR_N_SAMPLES, melspec_law_run(law, samples, -1, 0, out, 48));
+  GIVES(MELSPEC_ERROR_N_SAMPLES, melspec_law_run(law, samples, 512, 257, out, 48));
+  GIVES(MELSPEC_ERROR_FIRST_SAMPLE, melspec_law_run(law, samples, 512, -1, out, 48));
+  GIVES(MELSPEC_ERROR_FIRST_SAMPLE, melspec_law_run(law, samples, 512, 513, out, 48));
+  GIVES(MELSPEC_ERROR_CAPACITY, melspec_law_run(law, samples, 512, 0, out, 47));
+  GIVES(MELSPEC_ERROR_CAPACITY, melspec_law_run(law, samples, 512, 0, out, -1));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_run(law, NULL, 512, 0, out, 48));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_run(law, shifted(samples, 2), 512, 0, out, 48));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_run(law, samples, 512, 0, NULL, 48));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_run(law, samples, 512, 0, shifted(out, 2), 48));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_run(law, samples, 512, 0, samples + 511, 48));
+  GIVES(3, melspec_law_run(law, samples, 512, 0, out, 48));
+  GIVES(2, melspec_law_run(law, samples, 512, 1, out, 48));
+  GIVES(-1, melspec_law_bad_sample(law));
+  GIVES(MELSPEC_ERROR_CHANNELS, melspec_law_filters(law, 2, filters, 8 * 129));
+  GIVES(MELSPEC_ERROR_CHANNELS, melspec_law_filters(law, -1, filters, 8 * 129));
+  GIVES(MELSPEC_ERROR_CAPACITY, melspec_law_filters(law, 1, filters, 8 * 129 - 1));
+  GIVES(MELSPEC_ERROR_POINTER, melspec_law_filters(law, 1, NULL, 8 * 129));
+  GIVES(8 * 129, melspec_law_filters(law, 1, filters, 8 * 129));
+  GIVES(MELSPEC_ERROR_LAW, melspec_law_destroy(shifted(law, 1)));
+  GIVES(MELSPEC_OK, melspec_law_destroy(law));
+  GIVES(MELSPEC_OK, melspec_law_destroy(NULL));
 
   GIVES(1, melspec_alloc(-1) == NULL);
   void *memory = melspec_alloc(100);

@@ -138,6 +138,10 @@ def _laws() -> Iterator[Case]:
             yield case(f"n_fft {n_fft}, {exponent}", law.pack_config(changed), signals["mixture"][:6000])
     for level in LEVELS:
         yield case(f"level {level}", config, (level * np.cos(0.1 * np.arange(4096.0) ** 1.2)).astype(np.float32))
+    bare = law.pack_config(dataclasses.replace(BIRDNET, peak_offset=0.0, peak_epsilon=1e-15, peak_scale=1e-12))
+    rise = np.geomspace(1e-45, 1, 9000)
+    for level in (1e-38, 1e-20, 1e-12, 1.0, 3e38):
+        yield case(f"from nothing to {level}", bare, (level * rise).astype(np.float32))
     yield case("fewer samples than a frame", config, signals["mixture"][:2047])
     yield case("six channels", config[:36] + struct.pack("<i", 6) + config[40:], signals["mixture"][:2048])
     bad = signals["mixture"].copy()

@@ -49,13 +49,15 @@ class PowerLawFrontend:
 
     The window is scaled by ``v = x - min(x)``, ``((v / (max(v) + peak_epsilon)) - peak_offset) * peak_scale``. Frames
     are not padded. The filter bank is TensorFlow's ``linear_to_mel_weight_matrix``: triangles that are straight in mels
-    of the HTK scale, nothing of bin 0. It weighs the *real part* of the spectrum.
+    of the HTK scale, nothing of bin 0. It weighs the *real part* of the spectrum. Scaling, Hann window, their products and
+    filter bank are float32 with TensorFlow's bits, and the rest is float64: of silence, rounding is all that is left, and
+    the power makes much of it.
 
     Attributes:
         sample_rate: Hz.
         window_seconds: length of the stretch the model sees, s.
         n_mels: bands of every channel; the highest comes first.
-        peak_epsilon, peak_offset, peak_scale: of the scaling above.
+        peak_epsilon, peak_offset, peak_scale: of the scaling above, rounded to float32.
         channels: the mel maps, all of the same number of frames.
         shifts: samples of the window before the first frame, ascending, without repetition: one input of the model for
             each, whose logits are averaged. ``(0,)`` is one input of the window as it is.
