@@ -1,4 +1,4 @@
-"""The benchmark of an imported BirdNET runs to its end on a small model; where it has nothing to compare, it says so."""
+"""The benchmark of an imported BirdNET ends well on a small model; where it has nothing to compare, it says so."""
 
 from __future__ import annotations
 
