@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from export_fixtures import needs
 from small_birdnet import CLASSES, Channel, Small, edited, small_birdnet
 
 from labous.power_law import PowerLawFrontend
@@ -22,6 +23,7 @@ from training.birdnet_import.reference import spectrogram
 from training.birdnet_import.settings import ImportSettings
 from training.birdnet_import.weights import with_weights
 from training.config import compose_alone
+from training.engines import Engine
 from training.export_tflite import export_onnx
 from training.gate import GateError, gate
 from training.tflite_file import TfliteFileError, read_tflite
@@ -138,7 +140,7 @@ def _window_off_by_little(model: Any) -> None:
             (Small(mel="linear"), "a filter bank in it is none of overlapping triangles"),
             (Small(mel="scaled"), "a filter bank in it is not TensorFlow's linear_to_mel_weight_matrix"),
             (Small(sample_rate=23000, channels=(Channel(),)), "linear_to_mel_weight_matrix for any of"),
-            (Small(padded=True, channels=(Channel(),)), "front end"),
+            (Small(padded=True, channels=(Channel(),)), "should be MUL with one number, and is PADV2"),
             (Small(leak=True), "what follows the spectrogram takes the samples as well"),
             (Small(softmax=True), "should end in a FULLY_CONNECTED layer that gives logits, and ends in SOFTMAX"),
         ],
@@ -281,3 +283,18 @@ def test_settings_are_held_to_their_ranges(tmp_path: Path) -> None:
         else:
             assert told == "Key", override
     assert dataclasses.replace(settings(), weights="float16").weights == ("float16",)
+
+
+@pytest.mark.slow
+def test_the_strictest_engines_run_the_operators_that_are_allowed_beside_our_own() -> None:
+    """The evidence for conf/export/birdnet.yaml; TFLite Micro has no float16."""
+    needs("tflite_runtime", "tflite_micro")
+    graph, seen = found(small_birdnet(Small()))
+    cut = cut_graph(graph, seen, range(len(CLASSES)))
+    half = with_weights(cut, "float16")
+    mels = np.stack([spectrogram(seen.frontend, window) for window in sounds(seen.frontend)])
+    assert {"LOGISTIC", "MUL", "DEQUANTIZE"} <= {op.name for op in read_tflite(half).operators}
+    for data, engines in ((cut, ("tflite_runtime", "tflite_micro")), (half, ("tflite_runtime",))):
+        expected = cut_logits(data, seen.frontend, mels)
+        for engine in engines:
+            np.testing.assert_allclose(Engine(engine).run(data, mels), expected, atol=1e-3)
