@@ -26,7 +26,7 @@ def main() -> None:
         interpreter.allocate_tensors()
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.load(values))
         runs.append(interpreter)
-    times = [[] for _ in runs]
+    times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for interpreter, spent in zip(runs, times, strict=True):
             interpreter.invoke()  # the caches are this model's again
