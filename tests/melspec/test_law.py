@@ -56,7 +56,9 @@ def off(frontend: PowerLawFrontend, samples: np.ndarray, given: np.ndarray, weig
     return float((outside / np.spacing(np.maximum(high, 1e-30).astype(np.float32))).max())
 
 
-@pytest.mark.fault("any power-law front end", "as numpy computes it with a float64 spectrum, to one unit in the last place")
+@pytest.mark.fault(
+    "any power-law front end", "as numpy computes it with a float64 spectrum, to one unit in the last place"
+)
 @settings(max_examples=150, deadline=None)
 @given(frontend=laws(), seed=st.integers(0, 1000), level=st.sampled_from([1.0, 1e-3, 1e-30, 3e38]))
 def test_it_is_what_numpy_computes(frontend: PowerLawFrontend, seed: int, level: float, wasm: WasmEngine) -> None:
