@@ -97,9 +97,9 @@ MELSPEC_COLD int32_t check(const melspec_law_config &c) {
   for (int i = 0; i < MELSPEC_LAW_CHANNELS; ++i) {
     const melspec_law_channel &channel = c.channels[i];
     if (i >= c.n_channels) {
-      const char *bytes = reinterpret_cast<const char *>(&channel);
-      for (decltype(sizeof 0) at = 0; at < sizeof channel; ++at)
-        if (bytes[at] != 0) return MELSPEC_ERROR_CHANNELS;
+      uint64_t words[4];
+      __builtin_memcpy(words, &channel, sizeof words);
+      if (words[0] | words[1] | words[2] | words[3]) return MELSPEC_ERROR_CHANNELS;
       continue;
     }
     if (channel.n_fft < 256 || channel.n_fft > 4096 || (channel.n_fft & (channel.n_fft - 1)) != 0)
@@ -183,8 +183,9 @@ MELSPEC_COLD int32_t melspec_law::prepare() {
   for (int i = 0; i < config.n_channels; ++i) {
     if (!channels[i].prepare(config.channels[i], config)) return MELSPEC_ERROR_FREQUENCIES;
   }
-  for (int bin = 0; bin < longest / 2 + melspec::kStep; ++bin) spectrum[bin] = Vec{};
-  for (int i = 0; i <= kFrames * longest; ++i) scaled[i] = 0.0f;
+  // Both at once: they lie one behind the other.
+  char *const end = reinterpret_cast<char *>(scaled + kFrames * longest + 1);
+  for (char *byte = reinterpret_cast<char *>(spectrum); byte < end; ++byte) *byte = 0;
   return MELSPEC_OK;
 }
 
