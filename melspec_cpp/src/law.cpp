@@ -80,6 +80,11 @@ inline void scale(const float *x, int from, int to, const Scaling &scaling, floa
   }
 }
 
+MELSPEC_COLD __attribute__((noinline)) void clear(void *memory, decltype(sizeof 0) bytes) {
+  char *const end = static_cast<char *>(memory) + bytes;
+  for (char *byte = static_cast<char *>(memory); byte < end; ++byte) *byte = 0;
+}
+
 bool within(double value, double least, double most) { return value >= least && value <= most; }
 
 }  // namespace
@@ -183,9 +188,8 @@ MELSPEC_COLD int32_t melspec_law::prepare() {
   for (int i = 0; i < config.n_channels; ++i) {
     if (!channels[i].prepare(config.channels[i], config)) return MELSPEC_ERROR_FREQUENCIES;
   }
-  // Both at once: they lie one behind the other.
-  char *const end = reinterpret_cast<char *>(scaled + kFrames * longest + 1);
-  for (char *byte = reinterpret_cast<char *>(spectrum); byte < end; ++byte) *byte = 0;
+  melspec::clear(spectrum, (longest / 2 + melspec::kStep) * sizeof(Vec));
+  melspec::clear(scaled, (kFrames * longest + 1) * sizeof(float));
   return MELSPEC_OK;
 }
 

@@ -50,8 +50,8 @@ class PowerLawFrontend:
     The window is scaled by ``v = x - min(x)``, ``((v / (max(v) + peak_epsilon)) - peak_offset) * peak_scale``. Frames
     are not padded. The filter bank is TensorFlow's ``linear_to_mel_weight_matrix``: triangles that are straight in mels
     of the HTK scale, nothing of bin 0. It weighs the *real part* of the spectrum. Scaling, Hann window, their products
-    and the filter bank are float32 with TensorFlow's bits, and the rest is float64: rounding is all that is left of
-    silence, and the power makes much of it.
+    and filter bank are float32 with TensorFlow's bits, and the rest is float64: of silence, rounding is all that is
+    left, and the power makes much of it.
 
     Attributes:
         sample_rate: Hz.
