@@ -20,7 +20,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,9 @@ class Recordings:
     """
 
     def __init__(self, place: Path, species: Path) -> None:
-        self.names = {row["ebird_code"]: row["scientific_name"] for row in _rows(species)}
-        codes = list(self.names)
-        told = [row for row in _rows(place / "train_metadata.csv") if row["primary_label"] in self.names]
+        self.species = _rows(species)
+        codes = [row["ebird_code"] for row in self.species]
+        told = [row for row in _rows(place / "train_metadata.csv") if row["primary_label"] in codes]
         self.paths = [place / "train_short_audio" / row["primary_label"] / row["filename"] for row in told]
         self.truth = np.array(
             [[code == row["primary_label"] or repr(code) in row["secondary_labels"] for code in codes] for row in told]
@@ -136,8 +136,8 @@ class Recordings:
             LabousError: it has no label for a species.
         """
         overlap = bundle.frontend.window_seconds / 2
-        names = [label.scientific_name for label in bundle.labels]
-        return self._measured(names, lambda path: bundle.predict(path, overlap=overlap).logits.max(axis=0), title)
+        columns = {label.ebird_code: n for n, label in enumerate(bundle.labels)}
+        return self._measured([columns], lambda path: bundle.predict(path, overlap=overlap).logits.max(axis=0), title)
 
     def quality_of_birdnet(self, model: Path, frontend: AnyFrontend) -> dict[str, float]:
         """The same of BirdNET's own file, on the windows of a bundle's front end.
@@ -150,7 +150,8 @@ class Recordings:
         labels = model.with_name(_BIRDNET_LABELS)
         if not labels.is_file():
             raise LabousError(f"{labels} is not there; take the model and its labels from one place.")
-        names = [line.partition("_")[0] for line in labels.read_text(encoding="utf-8").splitlines()]
+        classes = [line.partition("_") for line in labels.read_text(encoding="utf-8").splitlines()]
+        scientific, english = ({names[part]: n for n, names in enumerate(classes)} for part in (0, 2))
         interpreter: Any = Interpreter(model_path=str(model), num_threads=1)
         interpreter.allocate_tensors()
         (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
@@ -165,19 +166,23 @@ class Recordings:
             overlap = frontend.window_seconds / 2
             return np.max([heard(w.samples) for w in recordings.windows(blocks, frontend, overlap)], axis=0)
 
-        return self._measured(names, highest, _BIRDNET)
+        return self._measured([scientific, english], highest, _BIRDNET)
 
     def _measured(
-        self, names: Sequence[str], highest: Callable[[Path], NDArray[np.float32]], title: str
+        self, columns: Sequence[Mapping[str, int]], highest: Callable[[Path], NDArray[np.float32]], title: str
     ) -> dict[str, float]:
+        """Metrics of what has a column for each species, by its code or a name of it."""
         from training.console import progress
         from training.metrics import measure as measured
 
-        columns = {name: n for n, name in enumerate(names)}
-        lacking = [name for name in self.names.values() if name not in columns]
+        keys = ("ebird_code", "scientific_name", "common_name")
+        kept = [
+            next((names[row[key]] for key in keys for names in columns if row[key] in names), None)
+            for row in self.species
+        ]
+        lacking = [row["scientific_name"] for row, column in zip(self.species, kept, strict=True) if column is None]
         if lacking:
             raise LabousError(f"{title} has no label for {', '.join(lacking)}; leave --recordings out.")
-        kept = [columns[name] for name in self.names.values()]
         found = [highest(path)[kept] for path in progress(self.paths, title, total=len(self.paths), unit="recording")]
         metrics = measured(self.truth, np.stack(found), threshold=0.0)
         return {name: float(getattr(metrics, name)) for name in _METRICS}
