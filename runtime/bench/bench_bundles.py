@@ -62,6 +62,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """As the table shows them."""
         quality = "–" if self.quality is None else " / ".join(f"{self.quality[name]:.3f}" for name in _METRICS)
+        if self.quality is not None and "species" in self.quality:
+            quality += f" ({self.quality['species']:g} species)"
         return (
             self.name,
             f"{self.species:,}",
@@ -133,7 +135,7 @@ class Recordings:
         """Metrics of a bundle, each recording by the highest of windows that overlap by half.
 
         Raises:
-            LabousError: it has no label for a species.
+            LabousError: it has none of the species.
         """
         overlap = bundle.frontend.window_seconds / 2
         columns = {label.ebird_code: n for n, label in enumerate(bundle.labels)}
@@ -143,7 +145,7 @@ class Recordings:
         """The same of BirdNET's own file, on the windows of a bundle's front end.
 
         Raises:
-            LabousError: its labels are not beside it, or lack a species.
+            LabousError: its labels are not beside it, or have none of the species.
         """
         from ai_edge_litert.interpreter import Interpreter
 
@@ -171,21 +173,23 @@ class Recordings:
     def _measured(
         self, columns: Sequence[Mapping[str, int]], highest: Callable[[Path], NDArray[np.float32]], title: str
     ) -> dict[str, float]:
-        """Metrics of what has a column for each species, by its code or a name of it."""
+        """Metrics over the species that have a column, by code or a name, and the recordings of these, with their number."""
         from training.console import progress
         from training.metrics import measure as measured
 
         keys = ("ebird_code", "scientific_name", "common_name")
-        kept = [
+        found_in = [
             next((names[row[key]] for key in keys for names in columns if row[key] in names), None)
             for row in self.species
         ]
-        lacking = [row["scientific_name"] for row, column in zip(self.species, kept, strict=True) if column is None]
-        if lacking:
-            raise LabousError(f"{title} has no label for {', '.join(lacking)}; leave --recordings out.")
-        found = [highest(path)[kept] for path in progress(self.paths, title, total=len(self.paths), unit="recording")]
-        metrics = measured(self.truth, np.stack(found), threshold=0.0)
-        return {name: float(getattr(metrics, name)) for name in _METRICS}
+        asked = [n for n, column in enumerate(found_in) if column is not None]
+        kept = [found_in[n] for n in asked]
+        rows = np.flatnonzero(self.truth[:, asked].any(axis=1))
+        if not len(rows):
+            raise LabousError(f"{title} has no label for any of these recordings; leave --recordings out.")
+        found = [highest(self.paths[n])[kept] for n in progress(rows, title, total=len(rows), unit="recording")]
+        metrics = measured(self.truth[np.ix_(rows, asked)], np.stack(found), threshold=0.0)
+        return {name: float(getattr(metrics, name)) for name in _METRICS} | {"species": len(asked)}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
