@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -327,11 +328,13 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def _explain(error: Exception, name: str) -> str:
     message = _one_line(error).rstrip(".")
-    if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+    ambiguous = re.search(r"Ambiguous value for argument '(.*)' 1\.", message)  # a comma: a sweep, if it were allowed
+    if isinstance(error, OverrideParseException) or ambiguous:
+        word = ambiguous[1] if ambiguous else error.override  # type: ignore[attr-defined]
+        key, _, value = word.partition("=")
         quoted = shlex.quote(f'{key}="{value}"')
         return (
-            f"{error.override} cannot be read; what has spaces, brackets, commas or the like needs quotes of its own, "
+            f"{word} cannot be read; what has spaces, brackets, commas or the like needs quotes of its own, "
             f"and the shell's around them: {quoted}."
         )
     cause = error.__cause__ or error.__context__

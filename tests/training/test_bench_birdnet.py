@@ -33,7 +33,11 @@ def test_every_table_is_made_and_the_figures_written(tmp_path: Path) -> None:
         soundfile.write(tmp_path / "sound" / f"{n}.wav", rng.normal(0, 0.1, 30000 + 1000 * n), 24000)
     out = tmp_path / "birdnet.json"
     done = bench(
-        f"--source={source}", "--species=all", f"--recordings={tmp_path / 'sound'}", "--rounds=2", f"--out={out}",
+        f"--source={source}",
+        "--species=all",
+        f"--recordings={tmp_path / 'sound'}",
+        "--rounds=2",
+        f"--out={out}",
         f"--set={NOT_BIRDS}",
     )
     assert done.returncode == 0, done.stderr

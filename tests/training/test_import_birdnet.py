@@ -77,7 +77,8 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
 def test_the_command_line_makes_a_bundle_like_any_other(source: Path, table: Path, tmp_path: Path) -> None:
     place = tmp_path / "bundle"
     words = (
-        f"source={source.parent}", f"species={table}", f"dir={place}", "weights=[float32,float16]", "onnx=true", NOT_BIRDS
+        f"source={source.parent}", f"species={table}", f"dir={place}", "weights=[float32,float16]", "onnx=true",
+        NOT_BIRDS,
     )  # fmt: skip
     done = imported(*words)
     assert done.returncode == 0, done.stderr
@@ -205,8 +206,9 @@ def test_shifts_are_heard_one_by_one_and_averaged(source: Path, tmp_path: Path) 
             (["species=all", "targets=[hear.wasm]"], "write a list of x86_64"),
             (["species=all", "labels=training"], "labels is training, which is a folder"),
             (["species=all", "source=/a (1)/x.tflite"], """'source="/a (1)/x.tflite"'"""),
+            (["species=all", 'source="~nobody at all"'], "is in no home folder"),
             (["species=all", "source=/a,b"], """'source="/a,b"'"""),
-            (["species=all", "source=~/nowhere at all"], """'source="~/nowhere at all"'"""),
+            (["species=all", "source=~/nowhere"], f"source is {Path.home()}/nowhere, and"),
             (["all"], "'all' is no setting"),
             (["species=all", "colour=red"], "there is no key colour"),
         ],

