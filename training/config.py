@@ -11,6 +11,8 @@ import dataclasses
 import inspect
 import math
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -326,6 +328,15 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
 
 def _explain(error: Exception, name: str) -> str:
     message = _one_line(error).rstrip(".")
+    ambiguous = re.search(r"Ambiguous value for argument '(.*)' 1\.", message)  # a comma: a sweep, if it were allowed
+    if isinstance(error, OverrideParseException) or ambiguous:
+        word = ambiguous[1] if ambiguous else error.override  # type: ignore[attr-defined]
+        key, _, value = word.partition("=")
+        quoted = shlex.quote(f'{key}="{value}"')
+        return (
+            f"{word} cannot be read; what has spaces, brackets, commas or the like needs quotes of its own, "
+            f"and the shell's around them: {quoted}."
+        )
     cause = error.__cause__ or error.__context__
     if "Could not override" in message or "not in struct" in message:
         key = message.split("'")[1] if "'" in message else message

@@ -14,6 +14,8 @@ from labous.frontend import Frontend
 from labous.mel import MelSpectrogram
 from labous.models import open_model
 
+_LOUDEST = 6.0  # decades that noise is above full scale at most: louder, it is clipped to the same
+
 
 def golden_samples(frontend: Frontend, count: int, seed: int) -> NDArray[np.int16]:
     """Bird-like signals [count, window_samples], see :func:`whistles`."""
@@ -34,7 +36,7 @@ def whistles(
         pitch = low + (high - low) * 0.5 * (1 + np.sin(2 * np.pi * pace * time))
         whistle = np.sin(2 * np.pi * np.cumsum(pitch) / sample_rate)
         beat = np.sin(np.pi * (time * pace / 2 % 1)) ** 2
-        noise = rng.standard_normal(len(time)) * 10 ** (-2.5 + 0.5 * n)
+        noise = rng.standard_normal(len(time)) * 10 ** min(-2.5 + 0.5 * n, _LOUDEST)
         windows.append(0.4 * whistle * beat + 0.2 * np.clip(noise, -1, 1))
     return np.round(np.array(windows) * 32767).astype(np.int16)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from training.config import CONF_DIR, QUIET_TENSORFLOW, compose_alone, told_in_a_sentence
 from training.errors import ConfigError
 
 NAME = "import_birdnet"
+_PATHS = ("source", "labels", "species", "dir")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -28,10 +30,16 @@ def main(arguments: list[str] | None = None) -> None:
         strange = [word for word in given if "=" not in word]
         if strange:
             raise ConfigError(f"{strange[0]!r} is no setting; write name=value, as conf/{NAME}.yaml names them.")
-        settings = compose_alone(NAME, given)
+        settings = compose_alone(NAME, [_at_home(word) for word in given])
         from training.birdnet_import.bundling import import_birdnet
 
         import_birdnet(settings)
+
+
+def _at_home(word: str) -> str:
+    """A setting with its path's ~ made the home folder, which some shells leave, and Hydra cannot read."""
+    name, _, value = word.partition("=")
+    return f"{name}={Path(value).expanduser()}" if name in _PATHS and value.startswith("~/") else word
 
 
 if __name__ == "__main__":

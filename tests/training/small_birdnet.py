@@ -30,6 +30,8 @@ CLASSES = (
     "Strix aluco_Tawny Owl",
     "Turdus merula_Eurasian Blackbird",
 )
+NOT_BIRDS = "not_birds=[Dog,Human,Pseudacris]"
+"""The setting for these classes: a word of no class is refused."""
 
 
 @dataclass(frozen=True)

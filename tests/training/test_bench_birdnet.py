@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from small_birdnet import write_birdnet
+from small_birdnet import NOT_BIRDS, write_birdnet
 
 pytestmark = pytest.mark.tensorflow
 
@@ -33,7 +33,15 @@ def test_every_table_is_made_and_the_figures_written(tmp_path: Path) -> None:
         soundfile.write(tmp_path / "sound" / f"{n}.wav", rng.normal(0, 0.1, 30000 + 1000 * n), 24000)
     out = tmp_path / "birdnet.json"
     done = bench(
-        f"--source={source}", "--species=all", f"--recordings={tmp_path / 'sound'}", "--rounds=2", f"--out={out}"
+        f"--source={source}",
+        "--species=all",
+        f"--recordings={tmp_path / 'sound'}",
+        "--rounds=2",
+        f"--out={out}",
+        f"--set={NOT_BIRDS}",
+        "--spans",
+        1,
+        2,
     )
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
@@ -42,7 +50,8 @@ def test_every_table_is_made_and_the_figures_written(tmp_path: Path) -> None:
     assert figures["bundle_mb"] > 0
     assert figures["cpu_ratio_litert"] > 0
     assert "cpu_ratio_tflite_runtime" in figures
-    assert [row["shifts"] for row in figures["phase"]] == [1, 2, 4, 8]
+    rows = [(row["shifts"], row["span_ms"]) for row in figures["phase"]]
+    assert rows == [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 2), (8, 2)]
     engines = {row["engine"]: row for row in figures["engines"]}
     assert engines["onnxruntime"]["bundle"].startswith("ok")
     assert not engines["onnxruntime"]["original"].startswith("ok")

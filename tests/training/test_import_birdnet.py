@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_birdnet import CLASSES, LABELS, Channel, Small, write_birdnet
+from small_birdnet import CLASSES, LABELS, NOT_BIRDS, Channel, Small, write_birdnet
 
 import labous
 from labous.detect import sigmoid
+from labous.errors import LabousError
+from labous.mel import compiled
 from labous.recordings import read_blocks, windows
+from melspec_cpp.boards import MACHINES
 from tests.few import few
 from training.birdnet_import.bundling import made_from, with_shifts
 from training.birdnet_import.errors import BirdNetImportError
@@ -73,7 +76,10 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_the_command_line_makes_a_bundle_like_any_other(source: Path, table: Path, tmp_path: Path) -> None:
     place = tmp_path / "bundle"
-    words = f"source={source.parent}", f"species={table}", f"dir={place}", "weights=[float32,float16]", "onnx=true"
+    words = (
+        f"source={source.parent}", f"species={table}", f"dir={place}", "weights=[float32,float16]", "onnx=true",
+        NOT_BIRDS,
+    )  # fmt: skip
     done = imported(*words)
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
@@ -81,6 +87,7 @@ def test_the_command_line_makes_a_bundle_like_any_other(source: Path, table: Pat
     assert "3 species" in shown
     assert "Boreal Owl: BirdNET has no class for it" in shown
     assert "found by its English name" in shown
+    assert "was not compared with anything but itself" in shown
     assert "found by its xeno_canto_name" in shown
     bundle = labous.load(place)
     codes = [label.ebird_code for label in bundle.labels]
@@ -112,16 +119,61 @@ def test_the_command_line_makes_a_bundle_like_any_other(source: Path, table: Pat
 def test_scores_are_the_originals(small: Small, tmp_path: Path) -> None:
     """A model of one channel is possible too."""
     source = write_birdnet(tmp_path / "source", small)
-    told_it = settings(f"source={source}", "species=all", f"dir={tmp_path / 'bundle'}")
+    told_it = settings(f"source={source}", "species=all", f"dir={tmp_path / 'bundle'}", NOT_BIRDS)
     made = made_from(told_it, *find_source(told_it))
     assert made.proof["float32"].score <= 1e-5
     assert made.frontend.input_shape == (1, 24, 96, len(small.channels))
 
 
+def test_a_bundle_of_float16_alone_has_its_own_onnx_twin(source: Path, tmp_path: Path) -> None:
+    place = tmp_path / "bundle"
+    words = f"source={source}", "species=all", f"dir={place}", "weights=float16", "onnx=true", NOT_BIRDS
+    done = imported(*words)
+    assert done.returncode == 0, done.stderr
+    assert "twin of model_float16.tflite" in " ".join(done.stdout.split())
+    bundle = labous.load(place)
+    sound = np.random.default_rng(5).normal(0, 0.1, (4, bundle.frontend.window_samples)).astype(np.float32)
+    mels = np.stack([bundle.mel(window) for window in sound])
+    theirs = Engine("litert").run((place / "model_float16.tflite").read_bytes(), mels)
+    ours = Engine("onnxruntime").run((place / "model.onnx").read_bytes(), mels)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+    # which float32's is not: the comparison can fail
+    exact = settings(*words[:2], "weights=float32", "onnx=true", NOT_BIRDS)
+    other = made_from(exact, *find_source(exact)).onnx
+    assert other is not None
+    assert np.abs(Engine("onnxruntime").run(other, mels) - theirs).max() > 1e-4
+    check = [sys.executable, "-m", "labous", "check", "--bundle", str(place), "--engine", "onnxruntime"]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    platform.machine() not in MACHINES or sys.platform != "linux", reason="no libraries are built for this machine"
+)
+def test_boards_get_the_mel_stage_as_machine_code(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, here = tmp_path / "bundle", platform.machine()
+    words = f"source={source}", "species=all", f"dir={place}", "phase_average=2", NOT_BIRDS
+    done = imported(*words, f"targets=[{here}]")
+    assert done.returncode == 0, done.stderr
+    assert "mel the same bits on 1 golden windows" in " ".join(done.stdout.split())
+    native = json.loads((place / "manifest.json").read_text(encoding="utf-8"))["native"]
+    assert set(native) == {here}
+    assert set(native[here]) == {"mel"}
+    monkeypatch.setattr(compiled, "hindrance", lambda: "Wasmtime is not here")
+    assert labous.load(place).mel_library is not None
+    # and one without says how such a bundle gets it
+    assert imported(*words).returncode == 0
+    with pytest.raises(LabousError, match=rf"import it again with targets=\[{here}\]"):
+        _ = labous.load(place).mel_library
+
+
 @pytest.mark.slow
 def test_shifts_are_heard_one_by_one_and_averaged(source: Path, tmp_path: Path) -> None:
     place = tmp_path / "bundle"
-    done = imported(f"source={source}", "species=all", f"dir={place}", "phase_average=3")
+    done = imported(f"source={source}", "species=all", f"dir={place}", "phase_average=3", NOT_BIRDS)
     assert done.returncode == 0, done.stderr
     bundle = labous.load(place)
     assert bundle.frontend.shifts == (0, 8, 16)
@@ -147,6 +199,16 @@ def test_shifts_are_heard_one_by_one_and_averaged(source: Path, tmp_path: Path) 
                 "phase_average=2 over phase_span_ms=400 cannot be",
             ),
             (["species=all", "weights=int8"], "int8 does not keep its scores"),
+            (["species=all", "not_birds=[Dog,Hmuan]"], "not_birds has 'Hmuan'"),
+            (["species=all", "confirmation_windows=1001"], "confirmation_windows is 1001; it must be from 1 to 1000"),
+            (["species=all", "proof_windows=100000000000"], "it must be from 2 to 100"),
+            (["species=all", "golden_windows=101"], "it must be from 1 to 100"),
+            (["species=all", "targets=[hear.wasm]"], "write a list of x86_64"),
+            (["species=all", "labels=training"], "labels is training, which is a folder"),
+            (["species=all", "source=/a (1)/x.tflite"], """'source="/a (1)/x.tflite"'"""),
+            (["species=all", 'source="~nobody at all"'], "is in no home folder"),
+            (["species=all", "source=/a,b"], """'source="/a,b"'"""),
+            (["species=all", "source=~/nowhere"], f"source is {Path.home()}/nowhere, and"),
             (["all"], "'all' is no setting"),
             (["species=all", "colour=red"], "there is no key colour"),
         ],
@@ -157,7 +219,7 @@ def test_a_mistake_is_told_in_a_sentence_and_nothing_is_written(
     source: Path, tmp_path: Path, words: list[str], sentence: str
 ) -> None:
     place = tmp_path / "bundle"
-    assert sentence in told(imported(f"source={source}", f"dir={place}", *words))
+    assert sentence in told(imported(f"source={source}", f"dir={place}", NOT_BIRDS, *words))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +228,9 @@ def test_a_damaged_source_is_told_in_a_sentence(source: Path, tmp_path: Path) ->
     broken.parent.mkdir()
     broken.write_bytes(source.read_bytes()[:5000])
     (broken.parent / LABELS).write_text("\n".join(CLASSES), encoding="utf-8")
-    assert "damaged" in told(imported(f"source={broken}", "species=all", f"dir={tmp_path / 'bundle'}"))
+    sentence = told(imported(f"source={broken}", "species=all", f"dir={tmp_path / 'bundle'}"))
+    assert "damaged" in sentence
+    assert str(broken) in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
@@ -190,6 +254,15 @@ def test_only_nothing_or_a_bundle_is_replaced(source: Path, tmp_path: Path) -> N
         check_place(place, sources)
     with pytest.raises(BirdNetImportError, match="which is a file"):
         check_place(place / "notes.txt", sources)
+    with pytest.raises(BirdNetImportError, match=r"notes\.txt is a file"):
+        check_place(place / "notes.txt" / "below" / "it", sources)
+    with pytest.raises(BirdNetImportError, match="nothing can be written in /proc"):
+        check_place(Path("/proc/labous"), sources)
+    only_a_link = tmp_path / "only_a_link"
+    only_a_link.mkdir()
+    (only_a_link / "to").symlink_to(tmp_path)
+    with pytest.raises(BirdNetImportError, match="a folder with other things in it"):
+        check_place(only_a_link, sources)
     (tmp_path / "link").symlink_to(place)
     with pytest.raises(BirdNetImportError, match="which is a link"):
         check_place(tmp_path / "link", sources)
@@ -227,7 +300,7 @@ def test_two_species_never_mean_one_class(source: Path, tmp_path: Path) -> None:
 
 def test_all_has_the_projects_codes_and_made_up_ones_for_the_rest(source: Path) -> None:
     classes = read_classes(source.with_name(LABELS), len(CLASSES))
-    chosen = select(classes, "all", settings("species=all").not_birds)
+    chosen = select(classes, "all", settings("species=all", NOT_BIRDS).not_birds)
     codes = {kept.label.scientific_name: kept.label.ebird_code for kept in chosen.kept}
     assert len(codes) == len(CLASSES)
     assert codes["Cyanistes caeruleus"] == "blutit"
@@ -237,7 +310,7 @@ def test_all_has_the_projects_codes_and_made_up_ones_for_the_rest(source: Path) 
 
 
 def test_shifts_must_be_apart(source: Path) -> None:
-    told_it = settings(f"source={source}", "species=all")
+    told_it = settings(f"source={source}", "species=all", NOT_BIRDS)
     frontend = made_from(told_it, *find_source(told_it)).frontend
     assert with_shifts(frontend, 1, 1.0).shifts == (0,)
     assert with_shifts(frontend, 24, 1.0).shifts == tuple(range(24))
@@ -309,6 +382,9 @@ def test_birdnets_scores_on_real_recordings(imports: dict[str, Path], birdnet: P
 
 
 def test_nothing_of_birdnet_is_in_the_checkout() -> None:
-    large = [p for p in (ROOT / "training").rglob("*") if p.is_file() and p.stat().st_size > 1_000_000]
-    assert large == []
-    assert dataclasses.is_dataclass(ImportSettings)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip(f"not a git checkout, and nothing was looked at: {listed.stderr.decode()}")
+    files = [ROOT / os.fsdecode(name) for name in listed.stdout.split(b"\0") if name]
+    assert len(files) > 100
+    assert [path for path in files if path.is_file() and path.stat().st_size > 1_000_000] == []

@@ -54,7 +54,7 @@ def build_whole(bundle: Bundle, target: str, place: Path) -> None:
 
 
 def check_hearable(bundle: Bundle) -> None:
-    """Refuse a bundle that cannot be made into one of WHOLE yet; its model by itself may still be built.
+    """Refuse a bundle that cannot be made into one of WHOLE yet.
 
     Raises:
         AotError: its front end is not a log-mel spectrogram, or it has labels that are never detected.
@@ -67,7 +67,7 @@ def check_hearable(bundle: Bundle) -> None:
         return
     raise AotError(
         f"Bundle {str(bundle.path)!r} has {why}, and {HEAR} and the programs labous-<machine> cannot do that yet: run "
-        "it with labous, or build its model alone (model.wasm, libmodel.so)."
+        "it with labous."
     )
 
 

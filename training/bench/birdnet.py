@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -44,7 +45,7 @@ from training.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFSETS_MS = (0.0, 0.7, 1.4, 2.1, 2.9)
-SHIFTS = (1, 2, 4, 8)
+SHIFTS, SPANS_MS = (1, 2, 4, 8), (1.0, 3.0)
 CLEAR = 0.1  # a best score below is of nothing that could move
 Samples = NDArray[np.float32]
 
@@ -98,6 +99,9 @@ def main() -> None:
     parser.add_argument("--recordings", default=os.environ.get("LABOUS_REAL_AUDIO"), help="a folder of recordings")
     parser.add_argument("--every", type=int, default=1, help="take every n-th recording only")
     parser.add_argument("--rounds", type=int, default=60, help="windows that are timed in each engine")
+    parser.add_argument("--shifts", type=int, nargs="+", default=SHIFTS, help="of the phase table's rows")
+    parser.add_argument("--spans", type=float, nargs="+", default=SPANS_MS, help="ms that they are spread over, each")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the import")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "birdnet.json")
     told = parser.parse_args()
     with told_in_a_sentence(), tempfile.TemporaryDirectory(prefix="labous-bench-") as folder:
@@ -107,28 +111,30 @@ def main() -> None:
             raise ConfigError("--every and --rounds must be at least 1.")
         if not Path(told.recordings).is_dir():
             raise ConfigError(f"{told.recordings} is no folder of recordings: nothing would be compared.")
+        if min(told.shifts) < 1 or not all(0 < span < math.inf for span in told.spans):
+            raise ConfigError("--shifts must be at least 1, and --spans numbers of ms above 0.")
         files = find([Path(told.recordings)])[:: told.every]
-        subject, bundle_mb = _subject(told.source, told.species, Path(folder))
+        subject, bundle_mb = _subject(told.source, told.species, Path(folder), told.set)
         record: dict[str, Any] = {"bundle_mb": bundle_mb["float32"], "bundle_mb_float16": bundle_mb["float16"]}
         heard = list(_windows(files, subject.frontend))
         if not heard:
             raise ConfigError(f"No recording in {told.recordings} could be read: nothing was compared.")
         record |= _equality(subject, heard, len(files))
         record |= _speed(subject, heard[0], told.rounds, Path(folder))
-        record["phase"] = _phase(subject, files[:: max(1, len(files) // 72)])
+        record["phase"] = _phase(subject, files[:: max(1, len(files) // 72)], told.shifts, told.spans)
         record["engines"] = _engines(subject, heard[:4], Path(folder))
         record["circumstances"] = circumstances(("ai-edge-litert", "numpy", "wasmtime", "onnxruntime", "tract"))
         write_text(told.out, json.dumps(record, indent=1) + "\n")
         say(f"written: {told.out}")
 
 
-def _subject(source: str, species: str, folder: Path) -> tuple[Subject, dict[str, float]]:
+def _subject(source: str, species: str, folder: Path, more: Sequence[str]) -> tuple[Subject, dict[str, float]]:
     """The bundles for the benchmark, and the sizes (MB) of those with one kind of weights each."""
     sizes = {}
     for kind in ("float32", "float16"):
-        place = import_birdnet(_settings(source, species, folder / kind, f"weights={kind}"))
+        place = import_birdnet(_settings(source, species, folder / kind, f"weights={kind}", *more))
         sizes[kind] = sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) / 1e6
-    settings = _settings(source, species, folder / "all", "weights=[float32,float16]", "onnx=true")
+    settings = _settings(source, species, folder / "all", "weights=[float32,float16]", "onnx=true", *more)
     model, labels = find_source(settings)
     place = import_birdnet(settings)
     count = len(labels.read_text(encoding="utf-8").splitlines())
@@ -239,8 +245,13 @@ def _timed(
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
-def _phase(subject: Subject, files: Sequence[Path]) -> list[dict[str, float]]:
-    """How far the best score moves when windows begin a little later, by the number of shifts averaged over."""
+def _phase(
+    subject: Subject, files: Sequence[Path], shifts: Sequence[int], spans: Sequence[float]
+) -> list[dict[str, float]]:
+    """How far the best score moves when windows begin a little later, by the shifts averaged over.
+
+    One shift has no span, and one row.
+    """
     rate, length = subject.frontend.sample_rate, subject.frontend.window_samples
     offsets = [round(offset / 1000 * rate) for offset in OFFSETS_MS]
     cut = Litert(subject.file("model.tflite"))
@@ -255,10 +266,12 @@ def _phase(subject: Subject, files: Sequence[Path]) -> list[dict[str, float]]:
         say(f"phase: in no recording a class scores {CLEAR:g} in the first {length / rate:g} s", style="yellow")
         return []
     title = f"{len(sounds)} windows, best score {CLEAR:g} or more, begun 0 to {OFFSETS_MS[-1]:g} ms later"
-    table = Table("shifts", "best score moves: median", "95 %", "at most", "another class first", "cost", title=title)
+    table = Table(
+        "shifts", "over, ms", "best score moves: median", "95 %", "at most", "another class first", "cost", title=title
+    )
     rows = []
-    for count in SHIFTS:
-        frontend = with_shifts(subject.frontend, count, 1.0)
+    for span, count in dict.fromkeys((span if count > 1 else spans[0], count) for span in spans for count in shifts):
+        frontend = with_shifts(subject.frontend, count, span)
         mel = MelSpectrogram(frontend)
         moved, changed = [], 0
         for sound in progress(sounds, f"{count} shifts", unit="window"):
@@ -273,8 +286,9 @@ def _phase(subject: Subject, files: Sequence[Path]) -> list[dict[str, float]]:
             changed += len(set(scores.argmax(axis=1).tolist())) > 1
         values = np.median(moved), np.quantile(moved, 0.95), max(moved)
         rows.append(dict(zip(("median", "p95", "largest"), map(float, values), strict=True)))
-        rows[-1] |= {"shifts": count, "another_first": changed / len(sounds)}
-        table.add_row(str(count), *(f"{value:.3f}" for value in values), f"{changed} of {len(sounds)}", f"× {count}")
+        rows[-1] |= {"shifts": count, "span_ms": span, "another_first": changed / len(sounds)}
+        cells = str(count), f"{span:g}" if count > 1 else ""
+        table.add_row(*cells, *(f"{value:.3f}" for value in values), f"{changed} of {len(sounds)}", f"× {count}")
     console.print(table)
     return rows
 

@@ -7,7 +7,7 @@ import dataclasses
 import importlib.resources
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,21 @@ from labous import __version__
 from labous.archive import write_checksums
 from labous.detect import Label
 from labous.errors import FrontendError
-from labous.mel import MelSpectrogram
+from labous.mel import MelSpectrogram, WasmEngine
 from labous.mel.abi import ABI_VERSION
 from labous.power_law import PowerLawFrontend
+from training import native
 from training.birdnet_import import card
 from training.birdnet_import.cut import cut_graph, last_layer
 from training.birdnet_import.errors import BirdNetImportError
 from training.birdnet_import.graph import Graph
 from training.birdnet_import.names import Selection, read_classes, select
-from training.birdnet_import.proof import Difference, check, cut_logits, original_logits, shifted
+from training.birdnet_import.proof import Difference, check, check_twin, cut_logits, original_logits, shifted
 from training.birdnet_import.recognise import Found, recognise
 from training.birdnet_import.settings import ImportSettings
 from training.birdnet_import.sources import check_place, find_source
 from training.birdnet_import.trace import trace
-from training.birdnet_import.weights import with_weights
+from training.birdnet_import.weights import rounded_to_float16, with_weights
 from training.bundle import check_as_device, code_revision, json_bytes, model_entry
 from training.console import say
 from training.export_tflite import export_onnx
@@ -54,7 +55,7 @@ class Imported:
         frontend: with the shifts asked for.
         selection: the classes.
         models: the files by their weights.
-        onnx: the float32 model's twin, if asked for.
+        onnx: the twin of :func:`twin_of`, if asked for.
         proof: by weights, the difference to the original on generated sound.
         golden: the .npz of golden windows.
         source_sha256: of the file that all was made from.
@@ -80,6 +81,12 @@ def import_birdnet(settings: ImportSettings) -> Path:
     model, labels = find_source(settings)
     say(f"{card.NAME} ({card.LICENCE}). {card.CONSEQUENCE}", style="yellow")
     place = check_place(settings.dir, (model, labels))
+    if sha256_of_file(model) != settings.known_sha256:
+        say(
+            f"{model} is not the BirdNET v2.4 FP32 file that is known here (known_sha256): what is made of it was not "
+            "compared with anything but itself.",
+            style="yellow",
+        )
     made = made_from(settings, model, labels)
     with directory_swapped_in(place) as beside:
         _write(settings, made, beside)
@@ -110,7 +117,7 @@ def made_from(settings: ImportSettings, model: Path, labels: Path) -> Imported:
         frontend=frontend,
         selection=selection,
         models=models,
-        onnx=export_onnx(float32, settings.export.onnx_opset) if settings.onnx else None,
+        onnx=_twin(settings, frontend, float32, models) if settings.onnx else None,
         proof=proof,
         golden=_golden(settings, graph, found, frontend, rows, models),
         source_sha256=sha256_of_file(model),
@@ -182,6 +189,28 @@ def _proved(
     return proof
 
 
+def twin_of(kinds: Iterable[str]) -> str:
+    """Whose twin model.onnx is, as the runtime takes it: float32's where there is one."""
+    return "float32" if "float32" in kinds else "float16"
+
+
+def _twin(settings: ImportSettings, frontend: PowerLawFrontend, float32: bytes, models: Mapping[str, bytes]) -> bytes:
+    """The ONNX file, held against the model whose twin it is, on the sound of the proof and of the golden windows."""
+    kind = twin_of(models)
+    onnx = export_onnx(float32 if kind == "float32" else rounded_to_float16(float32), settings.export.onnx_opset)
+    sound = [_sound(settings, frontend, settings.proof_windows, settings.proof_seed)]
+    sound.append(_sound(settings, frontend, settings.golden_windows, settings.golden_seed))
+    samples = np.concatenate(sound).astype(np.float32) / np.float32(32768)
+    spectrogram = MelSpectrogram(frontend)
+    mels = np.stack([spectrogram(window) for window in samples])
+    found = Difference.between(
+        cut_logits(onnx, frontend, mels, "onnxruntime"), cut_logits(models[kind], frontend, mels)
+    )
+    check_twin(FILES[kind], found, settings.max_score_difference["float32"])
+    say(f"{'model.onnx':<22} {len(onnx):>11,} bytes  the twin of {FILES[kind]}, scores within {found.score:.1e} of it")
+    return onnx
+
+
 def _golden(
     settings: ImportSettings,
     graph: Graph,
@@ -218,11 +247,29 @@ def _write(settings: ImportSettings, made: Imported, place: Path) -> None:
         "LICENCE.txt": card.NOTICE.encode(),
         **{FILES[kind]: data for kind, data in made.models.items()},
     }
+    if settings.targets:
+        manifest["native"] = _native(settings, made, contents["melspec.wasm"], place)
+        contents["manifest.json"] = json_bytes(manifest)
     if made.onnx is not None:
         contents["model.onnx"] = made.onnx
     (place / "golden").mkdir()
     for name, content in contents.items():
         (place / name).write_bytes(content)
+
+
+def _native(settings: ImportSettings, made: Imported, wasm: bytes, place: Path) -> dict[str, Any]:
+    """What the manifest tells of the mel libraries for boards, each tried on the golden windows."""
+    with np.load(io.BytesIO(made.golden), allow_pickle=False) as archive:
+        samples = archive["samples"]
+    spectrogram = MelSpectrogram(made.frontend, WasmEngine())
+    mels = np.stack([spectrogram(window.astype(np.float32) / np.float32(32768)) for window in samples])
+    golden = io.BytesIO()  # the bundle's has the original graph's mel, which no library gives to the bit
+    np.savez(golden, samples=samples, mel=mels)
+    told = {}
+    for machine in settings.targets:
+        told[machine] = native.build_mel(machine, wasm, place)
+        say(native.attempt_mel(machine, place, made.frontend, golden.getvalue()))
+    return told
 
 
 def _manifest(settings: ImportSettings, made: Imported) -> dict[str, Any]:

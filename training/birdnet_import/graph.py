@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.birdnet_import.errors import GraphError
-from training.tflite_file import builtin_name, read_tflite
+from training.tflite_file import TfliteFileError, builtin_name, read_tflite
 
 DTYPES: dict[int, type[np.generic]] = {
     0: np.float32,
@@ -61,7 +61,10 @@ class Graph:
     def __init__(self, data: bytes, name: str) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        read_tflite(data)  # finds what is damaged
+        try:
+            read_tflite(data)  # finds what is damaged
+        except TfliteFileError as error:
+            raise TfliteFileError(f"{name}: {error}") from error
         self.data, self.name = data, name
         self.model = schema.ModelT.InitFromPackedBuf(bytes(data), 0)
         self.graph = self.model.subgraphs[0]

@@ -95,11 +95,19 @@ def select(classes: Sequence[Class], species: str, not_birds: Sequence[str]) -> 
         not_birds: scientific names, or their first words, of the classes that are no birds.
 
     Raises:
-        BirdNetImportError: two species of the table mean one class, or none has one.
+        BirdNetImportError: two species of the table mean one class, or none has one, or a word of not_birds is no
+            class's.
         DatasetError: there is no such table, or a fault in it.
     """
     words = {word.casefold() for word in not_birds}
     other = [c for c in classes if words & {c.scientific_name.casefold(), c.scientific_name.casefold().split()[0]}]
+    names = {word for c in other for word in (c.scientific_name.casefold(), c.scientific_name.casefold().split()[0])}
+    unmet = [word for word in not_birds if word.casefold() not in names]
+    if unmet:
+        raise BirdNetImportError(
+            f"not_birds has {unmet[0]!r}, and BirdNET has no class of that scientific name or first word of one: "
+            "correct it, or leave it out."
+        )
     if species == ALL:
         known, strange = _known(), {c.row for c in other}
         kept = tuple(Kept(c.row, _label(c, known), "scientific name", c.row not in strange) for c in classes)

@@ -53,9 +53,9 @@ def original_logits(data: bytes, frontend: PowerLawFrontend, samples: Samples, r
     return heard.reshape(len(samples), len(frontend.shifts), -1).mean(axis=1, dtype=np.float32)
 
 
-def cut_logits(data: bytes, frontend: PowerLawFrontend, mels: NDArray[np.float32]) -> Logits:
+def cut_logits(data: bytes, frontend: PowerLawFrontend, mels: NDArray[np.float32], engine: str = "litert") -> Logits:
     """What a cut says of mel maps [n, (n_shifts,) n_mels, n_frames, n_channels], the mean over the shifts."""
-    heard = Engine("litert").run(data, mels.reshape(-1, *frontend.input_shape[1:]))
+    heard = Engine(engine).run(data, mels.reshape(-1, *frontend.input_shape[1:]))
     return heard.reshape(len(mels), len(frontend.shifts), -1).mean(axis=1, dtype=np.float32)
 
 
@@ -70,4 +70,17 @@ def check(kind: str, found: Difference, most: float) -> None:
             f"With {kind} weights, scores differ from the original's by {found.score:.2g} on generated sound, where "
             f"{most:g} is allowed, and the same class is first in {found.top1_equal:.0%} of the windows: nothing was "
             "written."
+        )
+
+
+def check_twin(file: str, found: Difference, most: float) -> None:
+    """Refuse an ONNX file that is not the model of ``file`` over again.
+
+    Raises:
+        BirdNetImportError: scores lie too far apart.
+    """
+    if not found.score <= most:
+        raise BirdNetImportError(
+            f"model.onnx gives scores that differ from {file}'s by {found.score:.2g} on generated sound, where "
+            f"{most:g} is allowed: nothing was written."
         )

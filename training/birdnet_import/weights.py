@@ -44,21 +44,48 @@ def with_weights(data: bytes, kind: str) -> bytes:
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
     code.version = _VERSIONS[kind]
     made: dict[int, Any] = {}
-    for operator in graph.operators:
-        name = builtin_name(model.operatorCodes[operator.opcodeIndex])
-        kernel = int(operator.inputs[1]) if name in _CHANNELS else -1
-        if kernel < 0 or kernel in made or graph.tensors[kernel].type != schema.TensorType.FLOAT32:
-            continue
-        content = model.buffers[graph.tensors[kernel].buffer].data
-        if content is None:
-            continue
-        values = np.asarray(content, np.uint8).view(np.float32).reshape(graph.tensors[kernel].shape)
-        made[kernel] = _dequantize(schema, model, kernel, _MAKERS[kind](values, _CHANNELS[name]))
+    for kernel, name in _kernels(schema, model).items():
+        stored = _MAKERS[kind](_values(model, kernel), _CHANNELS[name])
+        made[kernel] = _dequantize(schema, model, kernel, stored)
     for operator in made.values():
         operator.opcodeIndex = len(model.operatorCodes)
     model.operatorCodes.append(code)
     graph.operators = [*made.values(), *graph.operators]
     return packed(model)
+
+
+def rounded_to_float16(data: bytes) -> bytes:
+    """The same float32 file with its kernels rounded to float16: what ``with_weights(data, "float16")`` computes.
+
+    Raises:
+        BirdNetImportError: a weight is too large for float16.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    for kernel, name in _kernels(schema, model).items():
+        stored, _, _ = _half(_values(model, kernel), _CHANNELS[name])
+        buffer = model.buffers[model.subgraphs[0].tensors[kernel].buffer]
+        buffer.data = np.frombuffer(stored.astype(np.float32).tobytes(), np.uint8)
+    return packed(model)
+
+
+def _kernels(schema: Any, model: Any) -> dict[int, str]:
+    """The float32 constants that are the kernels of operators, with an operator's name each."""
+    graph, found = model.subgraphs[0], {}
+    for operator in graph.operators:
+        name = builtin_name(model.operatorCodes[operator.opcodeIndex])
+        kernel = int(operator.inputs[1]) if name in _CHANNELS else -1
+        if kernel < 0 or kernel in found or graph.tensors[kernel].type != schema.TensorType.FLOAT32:
+            continue
+        if model.buffers[graph.tensors[kernel].buffer].data is not None:
+            found[kernel] = name
+    return found
+
+
+def _values(model: Any, kernel: int) -> NDArray[np.float32]:
+    tensor = model.subgraphs[0].tensors[kernel]
+    return np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(np.float32).reshape(tensor.shape)
 
 
 def _dequantize(schema: Any, model: Any, kernel: int, stored: tuple[NDArray[Any], NDArray[Any] | None, int]) -> Any:

@@ -177,9 +177,11 @@ class Bundle:
             return None
         if self.native is None:
             machine = libraries.machine()
+            law = not isinstance(self.frontend, Frontend)
+            how = f"import it again with targets=[{machine}]" if law else f"export it with bundle.targets=[{machine}]"
             raise EngineError(
-                f"{self.manifest.mel.file}: {why}; and the bundle has no library for {machine}: export it with "
-                f"bundle.targets=[{machine}] (docs/bundle.md)."
+                f"{self.manifest.mel.file}: {why}; and the bundle has no library for {machine}: {how} "
+                f"({'docs/birdnet.md' if law else 'docs/bundle.md'})."
             )
         return self.native.mel.file, why
 

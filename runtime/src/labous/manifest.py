@@ -28,7 +28,9 @@ LOG_MEL_SCHEMA_VERSION = 2
 PRECISIONS = ("float32", "float16", "int8")
 """Of models, the most exact first."""
 
-_MAX_WINDOWS = 1000
+MAX_WINDOWS = 1000
+"""That a confirmation may look back over."""
+
 _MOST_NEIGHBOR_WEIGHT = 1 / 3
 # calibration beyond these would make certainties of everything, or overflow
 _LEAST_SCALE, _MOST_LOGITS = 1e-3, 1e3
@@ -292,7 +294,7 @@ def _detection(detection: JsonObject, schema: int) -> Detection:
     if schema < 2:  # its thresholds are for plain sigmoids
         return Detection(thresholds, {}, 0.0, Confirmation(1, 1))
     confirmation = detection.object("confirmation")
-    windows = confirmation.integer("windows", lowest=1, highest=_MAX_WINDOWS)
+    windows = confirmation.integer("windows", lowest=1, highest=MAX_WINDOWS)
     return Detection(
         thresholds=thresholds,
         calibration={

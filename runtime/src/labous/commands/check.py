@@ -87,7 +87,8 @@ def _need_wasmtime() -> None:
     except EngineError as error:
         raise EngineError(
             f"The mel module cannot be tried without a bundle: {error} A bundle that was exported with "
-            f"bundle.targets=[{libraries.machine()}] has what is needed; give it with --bundle."
+            f"bundle.targets=[{libraries.machine()}], or imported with targets=[{libraries.machine()}], has what is "
+            "needed; give it with --bundle."
         ) from error
 
 

@@ -17,7 +17,7 @@ from labous.models.interpreter import check_tensors, finite_logits
 
 TITLE = "the bundle's own library"
 READS = "library"
-REMEDY = "export the bundle with bundle.targets=[{machine}]"
+REMEDY = "export the bundle with bundle.targets=[{machine}] (an imported one cannot have it)"
 
 ABI_VERSION = 1
 """``LABOUS_MODEL_ABI_VERSION`` of training/aot/include/labous_model.h."""
