@@ -173,7 +173,7 @@ class Recordings:
     def _measured(
         self, columns: Sequence[Mapping[str, int]], highest: Callable[[Path], NDArray[np.float32]], title: str
     ) -> dict[str, float]:
-        """Metrics over the species that have a column, by code or a name, and the recordings of these, with their number."""
+        """Metrics over the species that have a column, by code or a name, and over the recordings of these."""
         from training.console import progress
         from training.metrics import measure as measured
 
