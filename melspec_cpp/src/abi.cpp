@@ -1,6 +1,7 @@
 // The exported functions: every argument is checked here, nothing is checked behind.
 #include "config.h"
 #include "cold.h"
+#include "make.h"
 #include "memory.h"
 #include "plan.h"
 #include "stream.h"
@@ -40,28 +41,7 @@ void *melspec_alloc(int32_t bytes) { return bytes < 0 ? nullptr : melspec::alloc
 void melspec_free(void *memory) { melspec::release(memory); }
 
 MELSPEC_COLD int32_t melspec_create(const melspec_config *config, melspec_plan **plan) {
-  if (!accessible(plan, sizeof *plan, alignof(melspec_plan *))) return MELSPEC_ERROR_POINTER;
-  *plan = nullptr;
-  if (!accessible(config, sizeof *config, alignof(melspec_config))) return MELSPEC_ERROR_POINTER;
-  int32_t code = melspec::check(*config);
-  if (code != MELSPEC_OK) return code;
-
-  melspec_plan sizes;
-  melspec::Arena measure{nullptr};
-  measure.take<melspec_plan>(1);
-  sizes.allocate(measure, *config);
-
-  char *memory = static_cast<char *>(melspec::allocate(measure.used));
-  if (!memory) return MELSPEC_ERROR_MEMORY;
-  melspec::Arena arena{memory};
-  melspec_plan *made = arena.take<melspec_plan>(1);
-  made->allocate(arena, *config);
-  code = made->prepare();
-  if (code == MELSPEC_OK)
-    *plan = made;
-  else
-    melspec::release(memory);
-  return code;
+  return melspec::make(config, plan);
 }
 
 MELSPEC_COLD int32_t melspec_destroy(melspec_plan *plan) {

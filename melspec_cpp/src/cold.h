@@ -1,4 +1,4 @@
-// Work done once per plan or stream, compiled for size: the module is to stay below 20 KB.
+// Work done once per plan or stream, compiled for size: the module is to stay below 30 KB.
 #pragma once
 
 #if defined(__clang__)

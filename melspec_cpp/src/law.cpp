@@ -1,6 +1,5 @@
 #include "law.h"
 
-#include "bits.h"
 #include "cold.h"
 #include "decibels.h"
 #include "finite.h"
@@ -97,7 +96,8 @@ MELSPEC_COLD int32_t check(const melspec_law_config &c) {
   // So bounded, no step of the scaling depends on numbers below 2^-126, nor does a product with the window, and no square
   // of a mel value is more than a float holds.
   const double size = magnitude(Vec{} + c.peak_scale)[0], offset = magnitude(Vec{} + c.peak_offset)[0];
-  if (!within(c.peak_epsilon, 1e-15, 1e30) || (offset != 0 && offset < 1e-6) || !within(size, 1e-12, 1e12) || !(size * (1.0 + offset) <= 1e12))
+  if (!within(c.peak_epsilon, 1e-15, 1e30) || (offset != 0 && offset < 1e-6) || !within(size, 1e-12, 1e12) ||
+      !(size * (1.0 + offset) <= 1e12))
     return MELSPEC_ERROR_PEAK;
   for (int i = 0; i < MELSPEC_LAW_CHANNELS; ++i) {
     const melspec_law_channel &channel = c.channels[i];

@@ -1,6 +1,7 @@
 // The exported functions of the power law: every argument is checked here, nothing is checked behind.
 #include "cold.h"
 #include "law.h"
+#include "make.h"
 #include "memory.h"
 
 using melspec::accessible;
@@ -21,28 +22,7 @@ extern "C" {
 int32_t melspec_law_config_size(void) { return sizeof(melspec_law_config); }
 
 MELSPEC_COLD int32_t melspec_law_create(const melspec_law_config *config, melspec_law **law) {
-  if (!accessible(law, sizeof *law, alignof(melspec_law *))) return MELSPEC_ERROR_POINTER;
-  *law = nullptr;
-  if (!accessible(config, sizeof *config, alignof(melspec_law_config))) return MELSPEC_ERROR_POINTER;
-  int32_t code = melspec::check(*config);
-  if (code != MELSPEC_OK) return code;
-
-  melspec_law sizes;
-  melspec::Arena measure{nullptr};
-  measure.take<melspec_law>(1);
-  sizes.allocate(measure, *config);
-
-  char *memory = static_cast<char *>(melspec::allocate(measure.used));
-  if (!memory) return MELSPEC_ERROR_MEMORY;
-  melspec::Arena arena{memory};
-  melspec_law *made = arena.take<melspec_law>(1);
-  made->allocate(arena, *config);
-  code = made->prepare();
-  if (code == MELSPEC_OK)
-    *law = made;
-  else
-    melspec::release(memory);
-  return code;
+  return melspec::make(config, law);
 }
 
 MELSPEC_COLD int32_t melspec_law_destroy(melspec_law *law) {
