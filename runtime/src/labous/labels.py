@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 
+from labous.csv_rows import rows_below
 from labous.detect import Label
 from labous.errors import BundleError
 
@@ -23,14 +22,9 @@ def read_labels(content: bytes, name: str, remedy: str = "export the bundle agai
     Raises:
         BundleError: it is no such table.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BundleError(f"{name} is not a UTF-8 table ({error}); {remedy}.") from error
-    if not rows or rows[0] != _LABEL_COLUMNS:
-        raise BundleError(f"{name}: its first line must be {','.join(_LABEL_COLUMNS)}; {remedy}.")
+    rows = rows_below(content, _LABEL_COLUMNS, ",".join(_LABEL_COLUMNS), name, remedy)
     labels = []
-    for number, row in enumerate(rows[1:], 2):
+    for number, row in enumerate(rows, 2):
         if len(row) != len(_LABEL_COLUMNS) or not all(cell.isprintable() for cell in row) or not row[0]:
             raise BundleError(f"{name}: line {number} is not four printable columns; {remedy}.")
         labels.append(Label(*row))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import collections
-import csv
 import datetime
-import io
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labous.csv_rows import rows_below
 from labous.detect import Label
 from labous.errors import BundleError, NodeError
 from labous.options import shown
@@ -163,13 +162,8 @@ def week_of(time: datetime.datetime) -> int:
 
 
 def _rows(content: bytes) -> Iterable[tuple[str, Place | None, list[float]]]:
-    try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BundleError(f"{FILE} is not a UTF-8 table ({error}); export the bundle again.") from error
-    if not rows or rows[0] != HEADER:
-        raise BundleError(f"{FILE}: its first line must be {','.join(HEADER[:4])},…; export the bundle again.")
-    for number, row in enumerate(rows[1:], 2):
+    rows = rows_below(content, HEADER, f"{','.join(HEADER[:4])},…", FILE, "export the bundle again")
+    for number, row in enumerate(rows, 2):
         try:
             code, latitude, longitude, *weeks = row
             where = (float(latitude), float(longitude)) if latitude or longitude else None
