@@ -41,11 +41,16 @@ def whistles(
     return np.round(np.array(windows) * 32767).astype(np.int16)
 
 
+def as_floats(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Samples of 16 bits as a device takes them, full scale ±1."""
+    return samples.astype(np.float32) / np.float32(32768)
+
+
 def golden_file(frontend: Frontend, float32: bytes, int8: bytes, count: int, seed: int) -> bytes:
     """The .npz that a bundle carries; docs/bundle.md names its arrays."""
     samples = golden_samples(frontend, count, seed)
     spectrogram = MelSpectrogram(frontend)
-    mel = np.stack([spectrogram(window.astype(np.float32) / np.float32(32768)) for window in samples])
+    mel = np.stack([spectrogram(window) for window in as_floats(samples)])
     logits = {
         name: np.stack([model.predict(window) for window in mel])
         for name, model in (("float32", open_model(float32)), ("int8", open_model(int8)))

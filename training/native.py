@@ -27,6 +27,7 @@ from melspec_cpp.build import BuildError
 from training.aot.build import HERE as AOT
 from training.aot.build import build_model
 from training.errors import StageError
+from training.golden import as_floats
 
 MEL, MODEL = "libmelspec.so", "libmodel.so"
 
@@ -119,8 +120,7 @@ def attempt_mel(machine: str, place: Path, frontend: PowerLawFrontend, golden: b
     with np.load(io.BytesIO(golden), allow_pickle=False) as archive:
         samples, mel = archive["samples"], archive["mel"]
     told = [len(samples), samples.shape[1], math.prod(frontend.input_shape), len(frontend.shifts), *frontend.shifts]
-    windows = samples.astype(np.float32) / np.float32(32768)
-    given = np.array(told, np.int32).tobytes() + law.pack_config(frontend) + windows.tobytes()
+    given = np.array(told, np.int32).tobytes() + law.pack_config(frontend) + as_floats(samples).tobytes()
     done = _run(machine, [place / "native" / machine / MEL], _LAW_TRIAL, given, 4 * mel.size)
     if done != mel.tobytes():
         raise StageError(f"native/{machine}/{MEL} gives another mel than melspec.wasm; the bundle was not kept.")
@@ -152,8 +152,7 @@ def _computed(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What the libraries make of the windows: mel and logits."""
     sizes = np.array([len(samples), samples.shape[1], mel_shape[1] * mel_shape[2], logits_shape[1]], np.int32)
-    windows = samples.astype(np.float32) / np.float32(32768)
-    given = sizes.tobytes() + abi.pack_config(frontend) + windows.tobytes()
+    given = sizes.tobytes() + abi.pack_config(frontend) + as_floats(samples).tobytes()
     n_mel, n_logits = int(np.prod(mel_shape)), int(np.prod(logits_shape))
     output = _run(machine, [folder / MEL, folder / MODEL], _TRIAL, given, 4 * (n_mel + n_logits))
     values = np.frombuffer(output, np.float32)

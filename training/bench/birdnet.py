@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -69,6 +70,16 @@ class Subject:
     def file(self, name: str) -> bytes:
         """A file of the bundle."""
         return (self.bundle / name).read_bytes()
+
+    @functools.cached_property
+    def cuts(self) -> dict[str, bytes]:
+        """The model with each kind of weights, those that are not offered too."""
+        float32 = self.file("model.tflite")
+        return {
+            "float32": float32,
+            "float16": self.file("model_float16.tflite"),
+            "int8": with_weights(float32, "int8"),
+        }
 
 
 class Litert:
@@ -160,12 +171,7 @@ def _windows(files: Sequence[Path], frontend: PowerLawFrontend) -> Iterator[Samp
 def _equality(subject: Subject, heard: Sequence[Samples], files: int) -> dict[str, Any]:
     """Scores of every window, by the original and by each kind of weights."""
     mel, original = MelSpectrogram(subject.frontend), Litert(subject.original)
-    float32 = subject.file("model.tflite")
-    contents = {
-        "float32": float32,
-        "float16": subject.file("model_float16.tflite"),
-        "int8": with_weights(float32, "int8"),
-    }
+    contents = subject.cuts
     cuts = {kind: Litert(content) for kind, content in contents.items()}
     theirs, ours = [], {kind: [] for kind in cuts}  # type: ignore[var-annotated]
     for samples in progress(heard, "hearing", unit="window"):
@@ -202,8 +208,7 @@ def _speed(subject: Subject, samples: Samples, rounds: int, folder: Path) -> dic
         began = time.process_time()
         mel(samples)
         spent.append(time.process_time() - began)
-    files = {"the original": subject.original, "float32": subject.file("model.tflite")}
-    files |= {"float16": subject.file("model_float16.tflite"), "int8": with_weights(files["float32"], "int8")}
+    files = {"the original": subject.original, **subject.cuts}
     pythons = {
         "litert": sys.executable,
         "tflite_runtime": os.environ.get(TFLITE_PYTHON_VARIABLE) or str(ROOT / ".venv-tflite" / "bin" / "python"),

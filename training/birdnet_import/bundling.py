@@ -18,7 +18,7 @@ from labous import __version__
 from labous.archive import write_checksums
 from labous.detect import Label
 from labous.errors import FrontendError
-from labous.mel import MelSpectrogram, WasmEngine
+from labous.mel import MelSpectrogram
 from labous.mel.abi import ABI_VERSION
 from labous.power_law import PowerLawFrontend
 from training import native
@@ -38,13 +38,28 @@ from training.console import say
 from training.export_tflite import export_onnx
 from training.files import directory_swapped_in, sha256_of_file
 from training.gate import gate
-from training.golden import whistles
+from training.golden import as_floats, whistles
 from training.metrics import NAMES
 
 SCHEMA_VERSION = 3
 """Of the manifest: that which has front ends of this kind."""
 
 FILES = {"float32": "model.tflite", "float16": "model_float16.tflite"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """Generated windows.
+
+    Attributes:
+        stored: int16 [n, window_samples].
+        samples: the same as a device takes them, float32.
+        mels: what the mel stage makes of them, float32 [n, *mel_shape].
+    """
+
+    stored: NDArray[np.int16]
+    samples: NDArray[np.float32]
+    mels: NDArray[np.float32]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +73,7 @@ class Imported:
         onnx: the twin of :func:`twin_of`, if asked for.
         proof: by weights, the difference to the original on generated sound.
         golden: the .npz of golden windows.
+        golden_sound: what is heard in them.
         source_sha256: of the file that all was made from.
     """
 
@@ -67,6 +83,7 @@ class Imported:
     onnx: bytes | None
     proof: Mapping[str, Difference]
     golden: bytes
+    golden_sound: Sound
     source_sha256: str
 
 
@@ -81,12 +98,6 @@ def import_birdnet(settings: ImportSettings) -> Path:
     model, labels = find_source(settings)
     say(f"{card.NAME} ({card.LICENCE}). {card.CONSEQUENCE}", style="yellow")
     place = check_place(settings.dir, (model, labels))
-    if sha256_of_file(model) != settings.known_sha256:
-        say(
-            f"{model} is not the BirdNET v2.4 FP32 file that is known here (known_sha256): what is made of it was not "
-            "compared with anything but itself.",
-            style="yellow",
-        )
     made = made_from(settings, model, labels)
     with directory_swapped_in(place) as beside:
         _write(settings, made, beside)
@@ -103,6 +114,13 @@ def made_from(settings: ImportSettings, model: Path, labels: Path) -> Imported:
     Raises:
         BirdNetImportError, GateError: as :func:`import_birdnet`.
     """
+    source_sha256 = sha256_of_file(model)
+    if source_sha256 != settings.known_sha256:
+        say(
+            f"{model} is not the BirdNET v2.4 FP32 file that is known here (known_sha256): what is made of it was not "
+            "compared with anything but itself.",
+            style="yellow",
+        )
     graph = Graph(model.read_bytes(), str(model))
     _, count = last_layer(graph)
     selection = select(read_classes(labels, count), settings.species, settings.not_birds)
@@ -112,15 +130,19 @@ def made_from(settings: ImportSettings, model: Path, labels: Path) -> Imported:
     rows = np.array([kept.row for kept in selection.kept])
     float32 = cut_graph(graph, found, rows)
     models = {kind: with_weights(float32, kind) for kind in settings.weights}
-    proof = _proved(settings, graph, frontend, rows, models)
+    spectrogram = MelSpectrogram(frontend)
+    sound = _sound(settings, spectrogram, frontend, settings.proof_windows, settings.proof_seed)
+    golden = _sound(settings, spectrogram, frontend, settings.golden_windows, settings.golden_seed)
+    proof = _proved(settings, graph, frontend, rows, models, sound)
     return Imported(
         frontend=frontend,
         selection=selection,
         models=models,
-        onnx=_twin(settings, frontend, float32, models) if settings.onnx else None,
+        onnx=_twin(settings, frontend, float32, models, (sound, golden)) if settings.onnx else None,
         proof=proof,
-        golden=_golden(settings, graph, found, frontend, rows, models),
-        source_sha256=sha256_of_file(model),
+        golden=_golden(graph, found, frontend, rows, models, golden),
+        golden_sound=golden,
+        source_sha256=source_sha256,
     )
 
 
@@ -158,10 +180,15 @@ def _tell(selection: Selection, species: str) -> None:
         say(told, style="yellow")
 
 
-def _sound(settings: ImportSettings, frontend: PowerLawFrontend, count: int, seed: int) -> NDArray[np.int16]:
+def _sound(
+    settings: ImportSettings, spectrogram: MelSpectrogram, frontend: PowerLawFrontend, count: int, seed: int
+) -> Sound:
     low, high = settings.proof_pitches
     highest = min(high, 0.8 * max(channel.f_max for channel in frontend.channels))
-    return whistles(frontend.sample_rate, frontend.window_samples, (min(low, highest / 2), highest), count, seed)
+    pitches = min(low, highest / 2), highest
+    stored = whistles(frontend.sample_rate, frontend.window_samples, pitches, count, seed)
+    samples = as_floats(stored)
+    return Sound(stored, samples, np.stack([spectrogram(window) for window in samples]))
 
 
 def _proved(
@@ -170,20 +197,20 @@ def _proved(
     frontend: PowerLawFrontend,
     rows: NDArray[np.int64],
     models: Mapping[str, bytes],
+    sound: Sound,
 ) -> dict[str, Difference]:
     """Each model through the gate, and the whole way from samples to scores held against the original's."""
-    sound = _sound(settings, frontend, settings.proof_windows, settings.proof_seed)
-    samples = sound.astype(np.float32) / np.float32(32768)
-    spectrogram = MelSpectrogram(frontend)
-    mels = np.stack([spectrogram(window) for window in samples])
-    theirs = original_logits(graph.data, frontend, samples, rows)
+    theirs = original_logits(graph.data, frontend, sound.samples, rows)
+    # the gate knows windows of one input: the first shift's
+    first, at_first = sound.mels, theirs
+    if len(frontend.shifts) > 1:
+        unshifted = dataclasses.replace(frontend, shifts=frontend.shifts[:1])
+        first, at_first = sound.mels[:, 0], original_logits(graph.data, unshifted, sound.samples, rows)
     proof = {}
     for kind, data in models.items():
         name = FILES[kind]
-        first = mels.reshape(len(mels), len(frontend.shifts), *frontend.input_shape[1:])[:, 0]
-        unshifted = dataclasses.replace(frontend, shifts=frontend.shifts[:1])
-        gate(data, first, original_logits(graph.data, unshifted, samples, rows), settings.export, name, "the original")
-        proof[kind] = Difference.between(cut_logits(data, frontend, mels), theirs)
+        gate(data, first, at_first, settings.export, name, "the original")
+        proof[kind] = Difference.between(cut_logits(data, frontend, sound.mels), theirs)
         check(kind, proof[kind], settings.max_score_difference[kind])
         say(f"{name:<22} {len(data):>11,} bytes  largest difference of a score {proof[kind].score:.1e}")
     return proof
@@ -194,15 +221,17 @@ def twin_of(kinds: Iterable[str]) -> str:
     return "float32" if "float32" in kinds else "float16"
 
 
-def _twin(settings: ImportSettings, frontend: PowerLawFrontend, float32: bytes, models: Mapping[str, bytes]) -> bytes:
+def _twin(
+    settings: ImportSettings,
+    frontend: PowerLawFrontend,
+    float32: bytes,
+    models: Mapping[str, bytes],
+    sounds: Iterable[Sound],
+) -> bytes:
     """The ONNX file, held against the model whose twin it is, on the sound of the proof and of the golden windows."""
     kind = twin_of(models)
     onnx = export_onnx(float32 if kind == "float32" else rounded_to_float16(float32), settings.export.onnx_opset)
-    sound = [_sound(settings, frontend, settings.proof_windows, settings.proof_seed)]
-    sound.append(_sound(settings, frontend, settings.golden_windows, settings.golden_seed))
-    samples = np.concatenate(sound).astype(np.float32) / np.float32(32768)
-    spectrogram = MelSpectrogram(frontend)
-    mels = np.stack([spectrogram(window) for window in samples])
+    mels = np.concatenate([sound.mels for sound in sounds])
     found = Difference.between(
         cut_logits(onnx, frontend, mels, "onnxruntime"), cut_logits(models[kind], frontend, mels)
     )
@@ -212,23 +241,21 @@ def _twin(settings: ImportSettings, frontend: PowerLawFrontend, float32: bytes, 
 
 
 def _golden(
-    settings: ImportSettings,
     graph: Graph,
     found: Found,
     frontend: PowerLawFrontend,
     rows: NDArray[np.int64],
     models: Mapping[str, bytes],
+    sound: Sound,
 ) -> bytes:
     """The .npz of a bundle, its maps and float32 logits the original graph's own."""
-    sound = _sound(settings, frontend, settings.golden_windows, settings.golden_seed)
-    samples = sound.astype(np.float32) / np.float32(32768)
-    seen = trace(graph.data, shifted(frontend, samples), [found.cut], graph.name).values[found.cut]
-    mels = seen.reshape(len(samples), *frontend.mel_shape)
+    seen = trace(graph.data, shifted(frontend, sound.samples), [found.cut], graph.name).values[found.cut]
+    mels = seen.reshape(sound.mels.shape)
     logits = {f"logits_{kind}": cut_logits(data, frontend, mels) for kind, data in models.items()}
     if "float32" in models:
-        logits["logits_float32"] = original_logits(graph.data, frontend, samples, rows)
+        logits["logits_float32"] = original_logits(graph.data, frontend, sound.samples, rows)
     file = io.BytesIO()
-    np.savez_compressed(file, samples=sound, mel=mels, **logits)  # type: ignore[arg-type]
+    np.savez_compressed(file, samples=sound.stored, mel=mels, **logits)  # type: ignore[arg-type]
     return file.getvalue()
 
 
@@ -259,12 +286,8 @@ def _write(settings: ImportSettings, made: Imported, place: Path) -> None:
 
 def _native(settings: ImportSettings, made: Imported, wasm: bytes, place: Path) -> dict[str, Any]:
     """What the manifest tells of the mel libraries for boards, each tried on the golden windows."""
-    with np.load(io.BytesIO(made.golden), allow_pickle=False) as archive:
-        samples = archive["samples"]
-    spectrogram = MelSpectrogram(made.frontend, WasmEngine())
-    mels = np.stack([spectrogram(window.astype(np.float32) / np.float32(32768)) for window in samples])
     golden = io.BytesIO()  # the bundle's has the original graph's mel, which no library gives to the bit
-    np.savez(golden, samples=samples, mel=mels)
+    np.savez(golden, samples=made.golden_sound.stored, mel=made.golden_sound.mels)
     told = {}
     for machine in settings.targets:
         told[machine] = native.build_mel(machine, wasm, place)

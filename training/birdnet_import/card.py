@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.birdnet_import.names import Selection
+from training.teacher.birdnet import LICENCE, NAME
 
-NAME = "BirdNET v2.4"
-LICENCE = "CC BY-NC-SA 4.0"
 CONSEQUENCE = (
     "The weights are BirdNET v2.4's, licensed CC BY-NC-SA 4.0, and so is this bundle: use it for non-commercial "
     "purposes, name BirdNET (K. Lisa Yang Center for Conservation Bioacoustics, Cornell Lab of Ornithology, and "

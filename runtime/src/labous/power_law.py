@@ -15,7 +15,7 @@ from labous.frontend import Frontend, checked_integer, checked_number, constants
 from labous.options import shown
 
 KIND = "power_law"
-_MOST_CHANNELS = 4
+MOST_CHANNELS = 4
 _MOST_SHIFTS = 64
 
 
@@ -101,7 +101,7 @@ class PowerLawFrontend:
             (1 <= self.n_mels <= 256, "n_mels must lie between 1 and 256", self.n_mels),
             (self.peak_epsilon > 0, "peak_epsilon must be positive", self.peak_epsilon),
             (self.peak_scale != 0, "peak_scale must not be zero", self.peak_scale),
-            (1 <= len(self.channels) <= _MOST_CHANNELS, f"channels must be 1 to {_MOST_CHANNELS}", len(self.channels)),
+            (1 <= len(self.channels) <= MOST_CHANNELS, f"channels must be 1 to {MOST_CHANNELS}", len(self.channels)),
             (
                 1 <= len(self.shifts) <= _MOST_SHIFTS
                 and list(self.shifts) == sorted(set(self.shifts))
@@ -110,7 +110,7 @@ class PowerLawFrontend:
                 list(self.shifts),
             ),
         ]
-        for channel in self.channels[:_MOST_CHANNELS]:
+        for channel in self.channels[:MOST_CHANNELS]:
             rules += [
                 (
                     256 <= channel.n_fft <= 4096 and channel.n_fft & (channel.n_fft - 1) == 0,

@@ -11,12 +11,11 @@ import numpy as np
 
 from labous.errors import EngineError, FrontendError, SamplesError
 from labous.mel import abi
-from labous.power_law import PowerLawFrontend
+from labous.power_law import MOST_CHANNELS, PowerLawFrontend
 
 if TYPE_CHECKING:
     from labous.mel.wasm import WasmEngine
 
-MOST_CHANNELS = 4
 _CONFIG = struct.Struct("<3d4i")
 _CHANNEL = struct.Struct("<3d2i")
 CONFIG_SIZE = _CONFIG.size + MOST_CHANNELS * _CHANNEL.size
