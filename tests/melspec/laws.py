@@ -5,25 +5,20 @@ TensorFlow's constants and the scaling have the bits of float32; the spectrum an
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import strategies as st
 
 from labous.power_law import PowerLawChannel, PowerLawFrontend
+from melspec_cpp.bench.law import BIRDNET
 
-BIRDNET = PowerLawFrontend(
-    sample_rate=48000,
-    window_seconds=3.0,
-    n_mels=96,
-    peak_epsilon=9.999999974752427e-07,
-    peak_offset=0.5,
-    peak_scale=2.0,
-    channels=(
-        PowerLawChannel(n_fft=2048, hop_length=278, f_min=0.0, f_max=3000.0, exponent=0.22952409088611603),
-        PowerLawChannel(n_fft=1024, hop_length=280, f_min=500.0, f_max=15000.0, exponent=0.1905273050069809),
-    ),
-    shifts=(0,),
+SHORT = dataclasses.replace(
+    BIRDNET,
+    window_seconds=0.1,
+    channels=(BIRDNET.channels[0], dataclasses.replace(BIRDNET.channels[1], hop_length=400)),
 )
-"""BirdNET v2.4's."""
+"""Of BirdNET's kind, and quick."""
 
 BIRDNET_BANKS = (
     "f9ed152d0484df13c15a28715c6b6a960df97fa48ba0f68eb0f536160bad9e55",

@@ -8,16 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from by_hand import CODES, HEADER, create, offsets
 from front_ends import PLAIN
 
 from labous.errors import EngineError, FrontendError, SamplesError
 from labous.frontend import Frontend
 from labous.mel import MelSpectrogram, NativeEngine, Output, WasmEngine, abi
 
-HEADER = (Path(__file__).parents[2] / "melspec_cpp" / "include" / "melspec.h").read_text(encoding="utf-8")
-CODES = {name: int(value) for name, value in re.findall(r"MELSPEC_(\w+) = (-?\d+)", HEADER)}
-CONFIG = HEADER.partition("typedef struct melspec_config {")[2].partition("}")[0]
-OFFSETS = {name: (int(at), kind) for kind, name, at in re.findall(r"(double|int32_t) (\w+); +/\* +(\d+)  ", CONFIG)}
+OFFSETS = offsets("melspec_config")
 NAN, INF = float("nan"), float("inf")
 
 
@@ -28,16 +26,6 @@ def packed(**changes: float) -> bytes:
         offset, kind = OFFSETS[name]
         struct.pack_into("<d" if kind == "double" else "<i", data, offset, value)
     return bytes(data)
-
-
-def create(engine: WasmEngine, config: bytes) -> tuple[int, int]:
-    """melspec_create by hand: its code, and the plan's address."""
-    address = engine.allocate(len(config) + 8)
-    engine.view(address, (len(config) + 8,), np.uint8)[:] = np.frombuffer(config + b"\xff" * 8, np.uint8)
-    code = engine.call("melspec_create", address, address + len(config))
-    plan = int(engine.view(address + len(config), (1,), np.uint32)[0])
-    engine.call("melspec_free", address)
-    return code, plan
 
 
 def test_header_and_python_agree() -> None:
@@ -123,7 +111,7 @@ def test_simd_is_used_where_it_should_be(built: dict) -> None:
     ],
 )
 def test_impossible_constants_are_refused_inside(wasm: WasmEngine, code: str, changes: dict[str, float]) -> None:
-    found, plan = create(wasm, packed(**changes))
+    found, plan = create(wasm, packed(**changes), "melspec_create")
     assert (found, plan) == (CODES[f"ERROR_{code}"], 0)
     with pytest.raises((FrontendError, EngineError), match=r"mel stage"):
         wasm.check(found)
@@ -140,7 +128,7 @@ def test_every_code_has_a_sentence(wasm: WasmEngine) -> None:
 
 
 def test_bad_pointers_and_sizes(wasm: WasmEngine) -> None:
-    code, plan = create(wasm, packed())
+    code, plan = create(wasm, packed(), "melspec_create")
     assert code == 0
     samples, out = wasm.allocate(4 * 2048), wasm.allocate(4 * 64 * 3)
     wasm.view(samples, (2048,), np.float32)[:] = 0
@@ -179,12 +167,12 @@ def test_bad_pointers_and_sizes(wasm: WasmEngine) -> None:
 
 
 def test_too_long_an_output_is_refused(wasm: WasmEngine) -> None:
-    code, plan = create(wasm, packed(hop_length=1, center=1))
+    code, plan = create(wasm, packed(hop_length=1, center=1), "melspec_create")
     assert code == 0
     assert wasm.call("melspec_frames", plan, 2**31 - 2) == 2**31 - 1
     assert wasm.call("melspec_frames", plan, 2**31 - 1) == CODES["ERROR_TOO_LONG"]
     wasm.call("melspec_destroy", plan)
-    code, plan = create(wasm, packed(hop_length=1, n_mels=256))
+    code, plan = create(wasm, packed(hop_length=1, n_mels=256), "melspec_create")
     assert code == 0
     assert wasm.call("melspec_bytes", plan, 2**21 + 1023 - 1) == (2**21 - 1) * 1024
     assert wasm.call("melspec_bytes", plan, 2**21 + 1023) == CODES["ERROR_TOO_LONG"]
