@@ -11,9 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
 from labous.archive import write_checksums
 from labous.mel import MelSpectrogram
@@ -21,6 +19,7 @@ from labous.models import open_model
 from labous.models.inputs import averaged
 from labous.power_law import PowerLawChannel, PowerLawFrontend
 from tests.runtime import bundles
+from tests.training.tflite_graphs import Graph
 
 FRONTEND = PowerLawFrontend(
     sample_rate=48_000,
@@ -59,48 +58,16 @@ def tflite_model(weights: np.ndarray, bias: np.ndarray, frontend: PowerLawFronte
 
     With half, the weights are float16 and made float32 by a DEQUANTIZE, as converters write them.
     """
-    model, graph, operators, kinds = schema.ModelT(), schema.SubGraphT(), schema.BuiltinOperator, schema.TensorType
-    model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [graph], [], [schema.BufferT()]
-    graph.tensors, graph.operators = [], []
-
-    def tensor(name: str, shape: Any, content: np.ndarray | None = None, kind: int = kinds.FLOAT32) -> int:
-        made = schema.TensorT()
-        made.name, made.shape, made.type, made.buffer = name, list(shape), kind, 0
-        if content is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(content.tobytes(), np.uint8)
-            made.buffer = len(model.buffers)
-            model.buffers.append(buffer)
-        graph.tensors.append(made)
-        return len(graph.tensors) - 1
-
-    def operator(builtin: int, version: int, ins: list[int], out: int, kind: int, options: Any) -> None:
-        code, made = schema.OperatorCodeT(), schema.OperatorT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin
-        code.version = version
-        made.opcodeIndex = len(model.operatorCodes)
-        made.inputs, made.outputs, made.builtinOptionsType, made.builtinOptions = ins, [out], kind, options
-        model.operatorCodes.append(code)
-        graph.operators.append(made)
-
-    options, n_channels = schema.BuiltinOptions, len(frontend.channels)
-    mel = tensor("mel", frontend.input_shape)
-    axes = tensor("axes", [1], np.array([2], np.int32), kinds.INT32)
-    mean = tensor("mean", [1, frontend.n_mels, n_channels])
+    graph, n_channels = Graph(frontend.input_shape), len(frontend.channels)
+    axes = graph.constant(np.array([2], np.int32), "axes")
+    mean = graph.op("MEAN", [graph.input, axes], [1, frontend.n_mels, n_channels])
     if half:
-        small = tensor("w16", weights.shape, weights.astype(np.float16), kinds.FLOAT16)
-        w = tensor("w", weights.shape)
-        operator(operators.DEQUANTIZE, 2, [small], w, options.DequantizeOptions, schema.DequantizeOptionsT())
+        stored = graph.constant(weights.astype(np.float16), "w16")
+        w = graph.op("DEQUANTIZE", [stored], weights.shape, version=2, called="w")
     else:
-        w = tensor("w", weights.shape, weights.astype(np.float32))
-    b, logits = tensor("b", [len(bias)], bias.astype(np.float32)), tensor("logits", [1, len(bias)])
-    operator(operators.MEAN, 1, [mel, axes], mean, options.ReducerOptions, schema.ReducerOptionsT())
-    fully = schema.FullyConnectedOptionsT()
-    operator(operators.FULLY_CONNECTED, 1, [mean, w, b], logits, options.FullyConnectedOptions, fully)
-    graph.inputs, graph.outputs = [mel], [logits]
-    builder = flatbuffers.Builder(4096)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+        w = graph.constant(weights.astype(np.float32), "w")
+    b = graph.constant(bias.astype(np.float32), "b")
+    return graph.bytes(graph.op("FULLY_CONNECTED", [mean, w, b], [1, len(bias)], called="logits"))
 
 
 def manifest(

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from training.tflite_file import packed
+
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 NONE, RELU, RELU_N1_TO_1, RELU6, TANH = range(5)
-_TYPES = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32, "int8": schema.TensorType.INT8}
+_TYPES = {name: getattr(schema.TensorType, name.upper()) for name in ("float32", "float16", "int32", "int8")}
 # builtin → its options
 _OPTIONS = {
     "ADD": "AddOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
+    "DEQUANTIZE": "DequantizeOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
     "LOGISTIC": None,
@@ -29,14 +31,6 @@ _OPTIONS = {
     "REDUCE_MAX": "ReducerOptions",
     "RESHAPE": "ReshapeOptions",
 }
-
-
-class _AlignedBuilder(flatbuffers.Builder):
-    """LiteRT reads constants in place and takes them to lie on 16 bytes."""
-
-    def CreateNumpyVector(self, x: NDArray[Any]) -> int:
-        self.Prep(16, x.nbytes)
-        return super().CreateNumpyVector(x)
 
 
 class Graph:
@@ -65,15 +59,17 @@ class Graph:
         self.graph.tensors[index].buffer = len(self.model.buffers) - 1
         return index
 
-    def op(self, name: str, inputs: Sequence[int], shape: Sequence[int], **options: Any) -> int:
-        """An operator and its output of ``shape``, named after it in lower case."""
+    def op(
+        self, name: str, inputs: Sequence[int], shape: Sequence[int], version: int = 1, called: str = "", **options: Any
+    ) -> int:
+        """An operator and its output of ``shape``, named after it in lower case if nothing else is said."""
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
-        code.version = 1
+        code.version = version
         self.model.operatorCodes.append(code)
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes) - 1
-        operator.inputs, operator.outputs = list(inputs), [self.tensor(name.lower(), shape)]
+        operator.inputs, operator.outputs = list(inputs), [self.tensor(called or name.lower(), shape)]
         kind = _OPTIONS[name]
         if kind is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
@@ -87,9 +83,7 @@ class Graph:
     def bytes(self, output: int) -> bytes:
         """The file."""
         self.graph.inputs, self.graph.outputs = [self.input], [output]
-        builder = _AlignedBuilder(1024)
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
+        return packed(self.model)
 
 
 def litert(data: bytes, values: NDArray[np.float32]) -> NDArray[np.float32]:
