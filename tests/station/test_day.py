@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import random
@@ -12,11 +11,10 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -27,6 +25,7 @@ from tests.runtime.bundles import FRONTEND
 from tests.station import pipelines
 from tests.station.broker import Broker, Listener
 from tests.station.deliveries import HURRY, wait_until
+from tests.station.growth import Growth, Sample
 from tests.station.pipelines import MIDDLE, node
 from tests.station.receiver import Fate, receiving
 from tests.station.test_privacy import speech
@@ -34,7 +33,7 @@ from tests.station.test_privacy import speech
 pytestmark = pytest.mark.slow
 
 RATE, WINDOW = FRONTEND.sample_rate, FRONTEND.window_seconds
-HOURS, WARM_HOURS = 24, 3
+HOURS = 24
 FIRST = 20  # s that are waited for, so that every node has had something
 PART = 600  # s; six of them are an hour's recording
 TALK = range(100, 105)  # the seconds of each with a voice
@@ -47,69 +46,6 @@ FAILURES = {
     "500 with them": Fate(status=500, keeps=True),
     "429": Fate(status=429, headers=(("Retry-After", "0"),)),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """What a station has at one moment: the hours of sound that are behind it, memory, descriptors and threads."""
-
-    hours: float
-    megabytes: float
-    descriptors: int
-    threads: int
-
-    @classmethod
-    def of(cls, process: int, hours: float) -> Sample:
-        place = Path(f"/proc/{process}")
-        pages = int((place / "statm").read_text().split()[1])
-        return cls(
-            hours,
-            pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
-            len(list((place / "fd").iterdir())),
-            len(list((place / "task").iterdir())),
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Growth:
-    """Of memory, descriptors and threads while the day goes on, from the hour from which on the station is warm.
-
-    Memory goes up and down with what is under way, so its drift is the rise, from the first to the last of the samples,
-    of the line that fits them best, by the memory at its beginning. Some descriptors and threads come and go with files
-    and connections, so what leaks is seen in the fewest that are open, in the first and in the last fifth.
-    """
-
-    samples: Sequence[Sample]
-
-    @property
-    def warm(self) -> list[Sample]:
-        return [sample for sample in self.samples if WARM_HOURS <= sample.hours < HOURS]
-
-    @property
-    def drift(self) -> float:
-        hours = [sample.hours - WARM_HOURS for sample in self.warm]
-        slope, begin = np.polyfit(hours, [sample.megabytes for sample in self.warm], 1)
-        return float(slope * hours[-1] / begin)
-
-    def fewest(self, name: str) -> tuple[int, int]:
-        values = [getattr(sample, name) for sample in self.warm]
-        return min(values[: len(values) // 5]), min(values[-(len(values) // 5) :])
-
-    def check(self) -> None:
-        assert len(self.warm) >= 50, "too few samples to tell"
-        assert abs(self.drift) < 0.02
-        for name in ("descriptors", "threads"):
-            first, last = self.fewest(name)
-            assert last <= first, name
-
-    def __str__(self) -> str:
-        memory = [sample.megabytes for sample in self.warm]
-        return (
-            f"RSS {memory[0]:.1f} MB after {WARM_HOURS} h, {min(memory):.1f} to {max(memory):.1f} MB from then on, "
-            f"a drift of {self.drift:+.2%} ({len(memory)} samples); fewest descriptors "
-            "{} at first, {} at last; fewest threads ".format(*self.fewest("descriptors"))
-            + "{}, {}".format(*self.fewest("threads"))
-        )
 
 
 @contextlib.contextmanager
@@ -164,7 +100,7 @@ def test_24_hours_through_a_pipe(live: str, bundle_path: Path, counted: Counted)
         process.stdin.close()
         assert process.wait(120) == 0
     report = status.read(folder / "state").report
-    counters, growth = report["counters"], Growth(samples)
+    counters, growth = report["counters"], Growth(samples, HOURS)
     heard, dropped = counters["audio_seconds_total"], counters.get("audio_dropped_seconds_total", 0)
     events = len(lines(folder / "out", "jsonl"))
     counted(
@@ -251,7 +187,7 @@ def test_24_hours_through_everything(bundle_path: Path, counted: Counted) -> Non
                 samples, most = watched(process, folder / "state", folder / "clips")
             assert process.returncode == 0, said[0].decode()
         report: dict[str, Any] = status.read(folder / "state").report
-        counters, growth = report["counters"], Growth(samples)
+        counters, growth = report["counters"], Growth(samples, HOURS)
         table = [json.loads(line) for line in lines(folder / "out", "jsonl")]
         ids = {row["id"] for row in table}
         wait_until(lambda: set(listener.ids("labous")) >= ids)
