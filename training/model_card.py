@@ -92,8 +92,7 @@ Licences of the recordings trained on:
 def _teacher(teacher: Mapping[str, str] | None) -> str:
     if not teacher:
         return ""
-    told = f"It learned from the outputs of {teacher['name']} ({teacher['licence']}). {teacher['consequence']}"
-    return f"\n## Teacher\n\n{told}\n"
+    return f"\n## Teacher: {teacher['name']}, {teacher['licence']}\n\n{teacher['consequence']}\n"
 
 
 def _occurrence(occurrence: Mapping[str, Any] | None, species: int) -> str:

@@ -209,6 +209,14 @@ def test_info(bundle_path: Path, zip_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == out
 
 
+def test_info_says_where_nothing_was_measured(bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads((bundle_path / "manifest.json").read_text("utf-8"))
+    manifest["metrics"] = {engine: dict.fromkeys(scores) for engine, scores in manifest["metrics"].items()}
+    bundles.write_manifest(bundle_path, manifest)
+    assert cli.main(["info", str(bundle_path)]) == 0
+    assert "Metrics\n  none: nothing was held out to test on\n" in capsys.readouterr().out
+
+
 def test_check_proves_the_device(bundle_path: Path) -> None:
     done = run("check", "--bundle", bundle_path)
     assert done.returncode == 0

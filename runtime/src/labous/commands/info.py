@@ -68,9 +68,10 @@ def _lines(bundle: Bundle) -> list[str]:
         *([] if manifest.onnx is None else [f"  ONNX: {manifest.onnx.file}, opset {manifest.onnx.opset}"]),
     ]
     if manifest.metrics:
-        names = [n for n in _METRICS if any(n in scores for scores in manifest.metrics.values())]
+        names = [n for n in _METRICS if any(scores.get(n) is not None for scores in manifest.metrics.values())]
         rows = [[engine, *(_score(scores.get(n)) for n in names)] for engine, scores in manifest.metrics.items()]
-        lines += ["", "Metrics", *table(["", *names], rows)]
+        measured = table(["", *names], rows) if names else ["  none: nothing was held out to test on"]
+        lines += ["", "Metrics", *measured]
     species = [
         [*dataclasses.astuple(label), *_decided(manifest.detection, label.ebird_code)]
         for label, not_bird in zip(bundle.labels, bundle.not_birds, strict=True)
