@@ -85,9 +85,8 @@ class _Fold:
             _python(f"training.{stage}", self.overrides, f"{self.title}: {stage}", threads)
 
     def hear_peers(self) -> None:
-        """Let the teacher itself hear what was held out, unless it has."""
-        if not (self.settings.paths.validate / _PEERS_FILE).exists():
-            _python("training.teacher.peers", self.overrides, f"{self.title}: {PEERS}")
+        """Let the teacher itself hear what was held out."""
+        _python("training.teacher.peers", self.overrides, f"{self.title}: {PEERS}")
 
 
 def run(names: Sequence[str], folds: int, jobs: int, overrides: Sequence[str], *, peers: bool = False) -> pd.DataFrame:

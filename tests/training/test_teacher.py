@@ -574,6 +574,29 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(prepared, tmp_pat
     assert not np.array_equal(found["recordings/logits/birdnet"], found["recordings_10db/logits/birdnet"])
 
 
+def test_the_peers_are_heard_again_where_anything_they_are_made_of_has_changed(prepared, monkeypatch, capsys):
+    from training.scores import read_scores
+    from training.teacher import peers
+
+    path = prepared.paths.validate / "peers.npz"
+    peers.compare(prepared)
+    before = read_scores(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(BirdNet, "embed", lambda *_: pytest.fail("the teacher was asked again"))
+        peers.compare(prepared)
+    assert "is up to date" in capsys.readouterr().out
+    peers.compare(dataclasses.replace(prepared, evaluate=dataclasses.replace(prepared.evaluate, noise_seed=77)))
+    kind = "recordings_10db/logits/birdnet"
+    assert not np.array_equal(read_scores(path)[kind], before[kind])
+    table = prepared.paths.prepared / "recordings.csv"
+    recordings = pd.read_csv(table)
+    valid = recordings.index[recordings.split == "valid"]
+    recordings.loc[valid, "split"] = "test"
+    recordings.to_csv(table, index=False)
+    peers.compare(prepared)
+    assert len(read_scores(path)["recordings/truth"]) == len(before["recordings/truth"]) + len(valid)
+
+
 def test_the_peers_want_something_held_out(prepared):
     from training.teacher import peers
 

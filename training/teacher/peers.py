@@ -2,38 +2,46 @@
 
 ``python -m training.teacher.peers experiment=… teacher=birdnet`` reads what prepare left and writes peers.npz to
 ``paths.validate``, in the layout of scores.npz (see training/scores.py), so that :func:`training.scores.pooled` puts
-them beside our own.
+them beside our own. Where it is there already, made of the same things, nothing is heard again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from labous import recordings as reading
 from labous.detect import sigmoid
 from labous.recordings import read
+from training import conditions
 from training.conditions import Backgrounds, mixed
 from training.config import Settings, stage_main
 from training.console import progress, say
 from training.errors import ConfigError, StageError
+from training.files import code_digest, sha256_of_file, short_hash
 from training.metrics import Scores
 from training.prepared import read_backgrounds, read_prepared, recording_truth
 from training.rows import whole
-from training.scores import write_scores
+from training.scores import read_scores, write_scores
 from training.teach import species_of
 from training.teacher import birdnet
 from training.teacher.settings import BirdNetTeacher
 
 Samples = NDArray[np.float32]
 PEERS = ("birdnet", "logistic_regression")
+# our sources that decide what the peers hear and say
+CODE = (Path(__file__), Path(birdnet.__file__), Path(conditions.__file__), Path(reading.__file__))
 _REGULARIZATION = 0.01  # C of the regression on standardized embeddings
 
 
 def compare(settings: Settings) -> None:
-    """Write the peers' scores of the held-out recordings: clean, and with the backgrounds that validate uses.
+    """Write the peers' scores of the held-out recordings: clean, and with the backgrounds that validate uses; unless
+    they are there.
 
     Raises:
         TeacherError: the teacher is not there.
@@ -50,6 +58,10 @@ def compare(settings: Settings) -> None:
     if test.empty:
         raise StageError("No recording was held out, on which the peers could be compared; give split.test or folds.")
     over = backgrounds[backgrounds.split == "test"]
+    path, key = settings.paths.validate / "peers.npz", _key(settings, told)
+    if path.exists() and str(read_scores(path).get("key")) == key:
+        say(f"          {path} is up to date")
+        return
     teacher = birdnet.BirdNet(told.path, species_of(labels))
     rate = settings.frontend.sample_rate
 
@@ -60,7 +72,11 @@ def compare(settings: Settings) -> None:
 
     clean = heard(train, lambda path: read(path, rate), "training share")
     regression = Regression(clean, [codes.index(code) for code in train.primary_label], len(codes))
-    arrays = {"labels": np.array(codes), "thresholds": np.full(len(codes), settings.evaluate.plain_threshold)}
+    arrays = {
+        "key": np.array(key),
+        "labels": np.array(codes),
+        "thresholds": np.full(len(codes), settings.evaluate.plain_threshold),
+    }
     behind = Backgrounds(over, settings.frontend, settings.evaluate.noise_seed)
     numbers = {path: number for number, path in enumerate(test.path)}
     for snr_db in (None, *(settings.evaluate.noise_snr_db if len(over) else ())):  # as validate
@@ -76,8 +92,24 @@ def compare(settings: Settings) -> None:
             "logistic_regression": [regression.logits(windows).max(axis=0) for windows in found],
         }
         arrays |= _rows(kind, test, codes, scores)
-    write_scores(settings.paths.validate / "peers.npz", arrays)
-    say(f"          {settings.paths.validate / 'peers.npz'}: {' and '.join(PEERS)} on {len(test)} recordings")
+    write_scores(path, arrays)
+    say(f"          {path}: {' and '.join(PEERS)} on {len(test)} recordings")
+
+
+def _key(settings: Settings, told: BirdNetTeacher) -> str:
+    """Of everything that decides the scores: what was prepared, the teacher, the backgrounds' levels, and our code."""
+    prepared, noise = settings.paths.prepared, settings.evaluate
+    tables = ("recordings.csv", "backgrounds.csv", "labels.csv")
+    return short_hash(
+        {
+            "prepared": [sha256_of_file(prepared / name) for name in tables],
+            "revision": json.loads((prepared / "summary.json").read_text())["revision"],
+            "teacher": birdnet.identity(told.path),
+            "frontend": settings.frontend.to_dict(),
+            "noise": [noise.noise_seed, list(noise.noise_snr_db), noise.plain_threshold],
+            "code": code_digest(*CODE),
+        }
+    )
 
 
 def overlapping(last: int) -> list[int]:
