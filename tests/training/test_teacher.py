@@ -570,7 +570,7 @@ def test_the_teacher_itself_is_measured_on_what_a_run_held_out(prepared, tmp_pat
             probabilities = found[f"{kind}/probabilities/{peer}"]
             assert probabilities.shape == truth.shape and np.isfinite(probabilities).all()
     right = found["recordings/logits/logistic_regression"].argmax(axis=1) == truth.argmax(axis=1)
-    assert right.mean() >= 0.8  # two tones, and an embedding that nobody trained
+    assert right.all()  # two tones, in an embedding that nobody trained
     assert not np.array_equal(found["recordings/logits/birdnet"], found["recordings_10db/logits/birdnet"])
 
 

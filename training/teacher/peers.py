@@ -140,7 +140,9 @@ class Regression:
     def logits(self, windows: NDArray[np.float32]) -> Scores:
         """[n_windows, n_labels]; very low for a label without a recording to train on."""
         found = np.full((len(windows), self._n_labels), -1e3, np.float32)
-        found[:, self._model.classes_] = self._model.decision_function(windows)
+        said = self._model.decision_function(windows)
+        # of two labels scikit-learn tells one number, the second's
+        found[:, self._model.classes_] = said if said.ndim == 2 else np.stack([-said, said], axis=1)
         return found
 
 
