@@ -44,7 +44,7 @@ def test_what_leaks_is_seen(megabytes: Callable[[float], float]) -> None:
 
 def test_a_high_step_is_seen() -> None:
     with pytest.raises(AssertionError, match="rise"):
-        day(lambda hour: 6 * (hour > 12)).check()
+        day(lambda hour: 12 * (hour > 12)).check()
 
 
 def test_descriptors_that_stay_open_are_seen() -> None:
