@@ -83,10 +83,10 @@ class Growth:
 
     def __str__(self) -> str:
         memory, tenths = self.memory, max(1, len(self.warm) // 10)
-        by_tenths = " ".join(f"{max(memory[n : n + tenths]):.1f}" for n in range(0, len(memory), tenths))
+        highest = " ".join(f"{max(memory[n : n + tenths]):.1f}" for n in range(0, len(memory), tenths))
         return (
-            f"private memory {memory[0]:.1f} MB after {WARM_HOURS} h, {min(memory):.1f} to {max(memory):.1f} MB from then "
-            f"on (highest of each tenth: {by_tenths}), a drift of {self.drift:+.2%} ({len(memory)} samples); fewest "
+            f"private memory {memory[0]:.1f} MB after {WARM_HOURS} h, {min(memory):.1f} to {max(memory):.1f} MB from "
+            f"then on (highest of each tenth: {highest}), a drift of {self.drift:+.2%} ({len(memory)} samples); fewest "
             "descriptors {} at first, {} at last; fewest threads ".format(*self.fewest("descriptors"))
             + "{}, {}".format(*self.fewest("threads"))
         )
