@@ -37,15 +37,17 @@ class PlainCnn:
 
     The blocks are those of MobileNet v1 (Howard et al. 2017, arXiv:1704.04861), without residual adds, linear
     bottlenecks, squeeze-excite or swish: what is left folds into CONV_2D and DEPTHWISE_CONV_2D with a fused ReLU6 and
-    survives int8. Pitch is what tells many birds apart, so the mel axis is not averaged: a depthwise convolution as
-    tall as the remaining rows weighs each of them, and only time is pooled.
+    survives int8. What becomes of the rows (mel) that remain is a choice. Weighed, by a depthwise convolution as tall
+    as they are, each counts by itself, and only time is pooled: few parameters learn pitch quickly. Pooled together
+    with time, what was learnt in one row holds in the others, at the cost of a head for each of them.
 
     Attributes:
         stem: channels of the first convolution, which has stride 2 over frames.
         rows: of the stem's output, about, whatever the number of mel bands: its stride over them is the whole number
             nearest to n_mels / rows, and its kernel covers what it strides over. So more bands hardly cost more.
         blocks: rows of (channels, stride over mel bands and frames alike); any sequence of pairs will do.
-        head: channels after the mel axis has been collapsed.
+        pool_mel: whether the remaining rows are pooled with time; they are weighed otherwise.
+        head: channels of the last convolution.
         dropout: share of the pooled features dropped in training, in [0, 1).
         batch_norm_momentum: momentum of the moving statistics, in (0, 1).
     """
@@ -53,6 +55,7 @@ class PlainCnn:
     stem: int
     rows: int
     blocks: tuple[Block, ...]
+    pool_mel: bool
     head: int
     dropout: float
     batch_norm_momentum: float
@@ -72,6 +75,8 @@ class PlainCnn:
         for key, value in counts.items():
             if not isinstance(value, int) or value < 1:
                 raise ModelError(f"model.{key} is {value!r}: give a whole number of at least 1.")
+        if not isinstance(self.pool_mel, bool):
+            raise ModelError(f"model.pool_mel is {self.pool_mel!r}: give true or false.")
         if not 0 <= self.dropout < 1:
             raise ModelError(f"model.dropout is {self.dropout}: give a share of at least 0 and below 1.")
         if not 0 < self.batch_norm_momentum < 1:
@@ -110,12 +115,13 @@ class PlainCnn:
         for i, block in enumerate(self.blocks):
             x = self._depthwise(x, (3, 3), block.stride, "same", name=f"block{i}_depthwise", norm=norm)
             x = self._conv(x, block.channels, name=f"block{i}_pointwise", norm=norm)
-        x = self._depthwise(x, (rows, 1), 1, "valid", name="mel_collapse", norm=norm)
+        if not self.pool_mel:
+            x = self._depthwise(x, (rows, 1), 1, "valid", name="mel_collapse", norm=norm)
         x = self._conv(x, self.head, name="head", norm=norm)
         # A call may fill the window or last for a tenth of it: the mean hears the one, the maximum the other.
         pooled = [
-            keras.layers.GlobalAveragePooling2D(name="time_mean")(x),
-            keras.layers.GlobalMaxPooling2D(name="time_max")(x),
+            keras.layers.GlobalAveragePooling2D(name="mean")(x),
+            keras.layers.GlobalMaxPooling2D(name="max")(x),
         ]
         features = keras.layers.Concatenate(name="features")(pooled)
         features = keras.layers.Dropout(self.dropout, name="dropout")(features)
@@ -190,6 +196,6 @@ def of_parts(model: keras.Model, parts: Sequence[tuple[float, float]]) -> tuple[
     found = []
     for begin, end in parts:
         part = frames[:, :, round(begin * frames.shape[2]) : round(end * frames.shape[2])]
-        found.append(through("features", [through("time_mean", part), through("time_max", part)]))
+        found.append(through("features", [through("mean", part), through("max", part)]))
     logits = [through("logits", through("dropout", features)) for features in found]
     return keras.ops.stack(logits, axis=1), keras.ops.stack(found, axis=1)

@@ -90,6 +90,7 @@ def random_model() -> keras.Model:
         stem=8,
         rows=16,
         blocks=(Block(16, 2), Block(24, 1), Block(32, 2)),
+        pool_mel=False,
         head=48,
         dropout=0.2,
         batch_norm_momentum=0.5,

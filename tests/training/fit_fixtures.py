@@ -38,7 +38,9 @@ AUGMENT = dataclasses.replace(SETTINGS.augment, **OFF | {"noise_probability": 1.
 TOLD = dataclasses.replace(
     SETTINGS.fit, epochs=3, steps_per_epoch=4, batch_size=8, warmup_epochs=1, patience=3, valid_windows=2
 )
-NETWORK = PlainCnn(stem=8, rows=8, blocks=(Block(16, 2),), head=16, dropout=0.2, batch_norm_momentum=0.8)
+NETWORK = PlainCnn(
+    stem=8, rows=8, blocks=(Block(16, 2),), pool_mel=False, head=16, dropout=0.2, batch_norm_momentum=0.8
+)
 
 
 class Unfused(PlainCnn):

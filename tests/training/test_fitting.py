@@ -219,17 +219,19 @@ def test_averaged_weights_are_validated_and_kept(tmp_path, team):
     assert not np.array_equal(weights(whole.trainee.kept())[0], now[0])
 
 
-def test_parts_are_heard_as_a_window_of_their_own_is(team):
+@pytest.mark.parametrize("pool_mel", [False, True])
+def test_parts_are_heard_as_a_window_of_their_own_is(team, pool_mel):
     """Pooling in time is the network's last step but one: a part's frames give what they give in the whole."""
-    model = NETWORK.build(SHAPE, len(CODES))
+    model = dataclasses.replace(NETWORK, pool_mel=pool_mel).build(SHAPE, len(CODES))
     frames = model.get_layer("head_relu6").output
     whole = keras.Model(model.input, [model.output, frames, *of_parts(model, [(0.0, 1.0), (0.25, 0.75)])])
     window = np.random.default_rng(0).standard_normal((2, *SHAPE, 1)).astype(np.float32)
     said, frames, logits, features = (np.asarray(array) for array in whole(window, training=False))
     np.testing.assert_allclose(logits[:, 0], said, rtol=1e-5, atol=1e-6)
     columns = frames.shape[2]
-    part = frames[:, 0, round(columns / 4) : round(columns * 3 / 4)]
-    pooled = np.concatenate([part.mean(axis=1), part.max(axis=1)], axis=-1)
+    assert (frames.shape[1] > 1) == pool_mel
+    part = frames[:, :, round(columns / 4) : round(columns * 3 / 4)]
+    pooled = np.concatenate([part.mean(axis=(1, 2)), part.max(axis=(1, 2))], axis=-1)
     np.testing.assert_allclose(features[:, 1], pooled, rtol=1e-5, atol=1e-6)
     assert not np.allclose(logits[:, 1], said, rtol=1e-3)
 

@@ -26,6 +26,7 @@ PLAIN: dict[str, Any] = {
     "stem": 8,
     "rows": 16,
     "blocks": ((16, 2),),
+    "pool_mel": False,
     "head": 16,
     "dropout": 0.1,
     "batch_norm_momentum": 0.9,
@@ -68,6 +69,19 @@ def test_the_same_rows_in_another_order_are_another_pitch() -> None:
     assert np.abs(np.asarray(collapse(rows)) - np.asarray(collapse(rows[:, ::-1]))).max() > 0.01
 
 
+@pytest.mark.parametrize("shape", [MEL64, (33, 65, 1)])
+def test_pooled_rows_are_heard_alike_wherever_they_lie(shape: tuple[int, int, int]) -> None:
+    model = dataclasses.replace(group("model=tiny"), pool_mel=True).build(shape, 3)
+    assert "mel_collapse" not in {layer.name for layer in model.layers}
+    frames = model.get_layer("head_relu6").output
+    assert frames.shape[1] == -(-model.get_layer("stem").output.shape[1] // 4) > 1
+    rows = np.random.default_rng(0).random((2, *frames.shape[1:])).astype(np.float32)
+    pooled = keras.Model(frames, model.output)
+    for axis in (1, 2):
+        np.testing.assert_allclose(pooled(rows), pooled(np.flip(rows, axis)), atol=1e-5)
+    assert np.abs(np.asarray(pooled(rows[:1])) - np.asarray(pooled(rows[1:]))).max() > 1e-3
+
+
 def test_the_same_seed_gives_the_same_weights() -> None:
     first, second = random_model(), random_model()
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
@@ -98,6 +112,7 @@ def test_blocks_may_be_any_sequence_of_pairs() -> None:
         ({"blocks": ()}, "at least one row"),
         ({"blocks": ((16, 2, 2),)}, r"\[channels, stride\]"),
         ({"blocks": ((16, 2), (8, 0))}, r"model.blocks\[1\].stride is 0"),
+        ({"pool_mel": 2}, "model.pool_mel is 2: give true or false"),
         ({"dropout": 1.0}, "model.dropout is 1.0"),
         ({"batch_norm_momentum": 1.0}, "model.batch_norm_momentum is 1.0"),
     ],
