@@ -38,8 +38,8 @@ class PlainCnn:
     The blocks are those of MobileNet v1 (Howard et al. 2017, arXiv:1704.04861), without residual adds, linear
     bottlenecks, squeeze-excite or swish: what is left folds into CONV_2D and DEPTHWISE_CONV_2D with a fused ReLU6 and
     survives int8. What becomes of the rows (mel) that remain is a choice. Weighed, by a depthwise convolution as tall
-    as they are, each counts by itself, and only time is pooled: few parameters learn pitch quickly. Pooled together
-    with time, what was learnt in one row holds in the others, at the cost of a head for each of them.
+    as they are, each counts by itself, and only time is pooled. Pooled together with time, what was learnt in one row
+    holds in the others, and the head is computed for each of them.
 
     Attributes:
         stem: channels of the first convolution, which has stride 2 over frames.
